@@ -1,0 +1,110 @@
+# Everything one does with dnsguard, one word each; plain `make` lists them.
+#
+# Needs python3 (3.11 or newer) with venv, and a package index. All of it happens in .venv, which is
+# set up once, and again when pyproject.toml or constraints.txt change or the folder was moved.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Stamps: the environment exists, dnsguard runs in it, the tools for testing are in it too.
+MADE := $(VENV)/.made
+RUN := $(VENV)/.ready-to-run
+DEV := $(VENV)/.ready-to-test
+
+# The constraints hold for what builds the package as well. A relative path, because pip splits the
+# variable at blanks and the folder's own path may have some.
+PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
+SETUP_FAILED := setting up $(VENV) failed: pip says why above. It needs a package index; \
+	behind a mirror or a proxy set PIP_INDEX_URL or https_proxy.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help run test check lint format bench bench-tools clean
+
+help: ## this list
+	@echo "dnsguard: a DNS caching proxy that keeps answering when cluster DNS does not"
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' Makefile | \
+		while IFS=@ read -r word meaning; do printf '%-14s %s\n' "$$word" "$$meaning"; done
+	@echo
+	@echo "  PYTHON=/path/to/python3 chooses the interpreter that .venv is made from."
+
+run: $(RUN) ## the demo: an outage, with and without dnsguard (ARGS=--once ends after it)
+	@$(BIN)/dnsguard demo $(ARGS)
+
+test: $(DEV) ## all tests; core also by itself, every branch covered by its own tests
+	@echo "core, from its own tests, every branch:"
+	@$(BIN)/python -m pytest -q tests/core --cov --cov-fail-under=100
+	@echo
+	@echo "everything:"
+	@$(BIN)/python -m pytest -q
+
+check: lint test ## what CI runs: lint, then test
+
+lint: $(DEV) ## ruff, its formatter and mypy --strict; changes nothing
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(DEV) ## put the code into the one format
+	@$(BIN)/ruff check --select I --fix --quiet .
+	@$(BIN)/ruff format .
+
+bench: bench-tools $(RUN) ## side by side with Unbound, then through an outage, on this machine
+	@$(BIN)/python benchmarks/versus.py $(ARGS)
+	@$(BIN)/python benchmarks/survival.py $(ARGS)
+
+# nsd and unbound live in sbin, which is not on everyone's PATH.
+bench-tools:
+	@missing=; PATH="$$PATH:/usr/sbin:/sbin"; \
+	for tool in nsd unbound dnsperf; do \
+		command -v $$tool >/dev/null || missing="$$missing $$tool"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing$$missing"; \
+		apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends \
+			$$missing >/dev/null; \
+	else \
+		echo "make bench: missing:$$missing. Install them: sudo apt-get install$$missing" >&2; \
+		exit 1; \
+	fi
+
+clean: ## remove .venv, caches and build products
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist
+	find dnsguard tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment knows its own place, and the interpreter that it was made from: one that was moved
+# or copied here, or whose interpreter is gone, is made anew.
+ifneq ($(shell $(BIN)/python -c 'import pip' 2>/dev/null && cat $(MADE) 2>/dev/null),$(CURDIR))
+.PHONY: $(MADE)
+endif
+
+$(MADE):
+	@command -v $(firstword $(PYTHON)) >/dev/null || { \
+		echo "$(PYTHON) was not found. Install Python 3.11 or newer" \
+			"(Debian: apt-get install python3 python3-venv)." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); dnsguard needs Python 3.11 or newer." \
+			"Choose one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments: venv is missing" \
+			"(Debian: apt-get install python3-venv)." >&2; exit 1; }
+	@echo "setting up $(VENV): a virtual environment for $$($(PYTHON) --version)"
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+	@pwd -P > $@
+
+$(RUN): $(MADE) pyproject.toml constraints.txt
+	@echo "setting up $(VENV): dnsguard and what it runs on (less than a minute, as a rule)"
+	@$(PIP) --editable . || { echo "$(SETUP_FAILED)" >&2; exit 1; }
+	@touch $@
+
+$(DEV): $(MADE) pyproject.toml constraints.txt
+	@echo "setting up $(VENV): dnsguard and the tools for testing (about a minute)"
+	@$(PIP) --editable '.[dev]' || { echo "$(SETUP_FAILED)" >&2; exit 1; }
+	@touch $(RUN) $@

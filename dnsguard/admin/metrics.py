@@ -1,0 +1,211 @@
+"""The engine's numbers as Prometheus metrics, read at the moment of a scrape.
+
+One collector turns plain integers into samples, in a registry of its own, so that counting costs
+the way of a query nothing and two servers fit in one process. No label carries a query name.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from dnsguard import __version__, clock
+from dnsguard.core.cache import SEGMENT_NAMES
+from dnsguard.core.counters import BUCKETS
+from dnsguard.core.engine import Engine
+from dnsguard.core.wire import RCODE_NAMES
+
+if TYPE_CHECKING:
+    from dnsguard.net.driver import Driver
+
+RUNWAY_NAMES_MAX = 20_000  # latest learned names that the runway looks at: some 10 ms of work
+RECENT_SECONDS = 3600.0
+
+
+class EngineCollector(Collector):
+    """Samples of one driver and its engine."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: names are only known once there are numbers."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric with its present value."""
+        engine = self._driver.engine
+        now = clock.now()
+        engine.fold(now)
+        yield from _queries(engine, now)
+        yield from _upstreams(engine)
+        yield from _cache(engine, now)
+        yield from _sockets(self._driver)
+        info = GaugeMetricFamily(
+            "dnsguard_build_info", "Version of dnsguard and of Python; always 1.",
+            labels=("version", "python"),
+        )  # fmt: skip
+        info.add_metric((__version__, platform.python_version()), 1)
+        yield info
+
+
+def _queries(engine: Engine, now: float) -> Iterator[Metric]:
+    counters = engine.counters
+    queries = CounterMetricFamily(
+        "dnsguard_queries", "Queries received, by transport.", labels=("transport",)
+    )
+    for transport, count in counters.queries.items():
+        queries.add_metric((transport,), count)
+    yield queries
+    answers = CounterMetricFamily(
+        "dnsguard_answers",
+        "Replies sent, by where they came from (hit, stale, upstream, failure) and rcode.",
+        labels=("source", "rcode"),
+    )
+    for (source, rcode), count in sorted(counters.answers.items()):
+        answers.add_metric((source, RCODE_NAMES.get(rcode, str(rcode))), count)
+    yield answers
+    stale = CounterMetricFamily(
+        "dnsguard_stale_answers", "Stale replies sent, by reason.", labels=("reason",)
+    )
+    for reason in ("timeout", "servfail", "refused", "unreachable", "outage", "invalid"):
+        stale.add_metric((reason,), counters.stale.get(reason, 0))
+    yield stale
+    histogram = counters.latency
+    running, buckets = 0, []
+    for bound, count in zip(BUCKETS, histogram.counts, strict=False):
+        running += count
+        buckets.append((str(bound), float(running)))
+    buckets.append(("+Inf", float(running + histogram.counts[-1])))
+    yield HistogramMetricFamily(
+        "dnsguard_answer_seconds", "Time from reading a query to handing over its reply.",
+        buckets=buckets, sum_value=histogram.total,
+    )  # fmt: skip
+    yield GaugeMetricFamily(
+        "dnsguard_stale_age_seconds",
+        "Age past its TTL of the oldest answer served in the last minute.",
+        value=counters.stale_age(now),
+    )
+    plain = (
+        ("dnsguard_malformed_queries", "Queries that were not usable messages.", counters.malformed),
+        ("dnsguard_coalesced_queries", "Queries that joined one under way.", counters.coalesced),
+        ("dnsguard_prefetches", "Refreshes begun before expiry.", counters.prefetches),
+        ("dnsguard_shed_queries", "Queries answered at once because a limit was met.", counters.shed),
+        ("dnsguard_loops", "Own queries that came back: forwarding loops.", counters.loops),
+    )
+    for name, text, value in plain:
+        yield CounterMetricFamily(name, text, value=value)
+
+
+def _upstreams(engine: Engine) -> Iterator[Metric]:
+    asked = CounterMetricFamily(
+        "dnsguard_upstream_queries", "Outcomes of queries sent upstream.",
+        labels=("upstream", "transport", "outcome"),
+    )  # fmt: skip
+    up = GaugeMetricFamily(
+        "dnsguard_upstream_up", "1 unless the upstream is believed down.", labels=("upstream",)
+    )
+    trip = GaugeMetricFamily(
+        "dnsguard_upstream_rtt_seconds", "Present round trip, smoothed.", labels=("upstream",)
+    )
+    ignored = CounterMetricFamily(
+        "dnsguard_upstream_ignored", "Messages from upstreams that answered nothing we asked.",
+        labels=("reason",),
+    )  # fmt: skip
+    servers = {id(s): s for zone in engine.zones.all for s in zone.servers}
+    for server in servers.values():
+        for transport, health in (
+            (server.upstream.transport, server.health), ("tcp", server.stream_health),
+        ):  # fmt: skip
+            for outcome, count in sorted(health.outcomes.items()):
+                asked.add_metric((server.label, transport, outcome), count)
+        up.add_metric((server.label,), 0 if server.health.dead else 1)
+        trip.add_metric((server.label,), server.health.trip.present)
+    for reason, count in sorted(engine.counters.ignored.items()):
+        ignored.add_metric((reason,), count)
+    state = GaugeMetricFamily(
+        "dnsguard_zone_state", "1 for the state that a zone is in.", labels=("zone", "state")
+    )
+    for zone in engine.zones.all:
+        state.add_metric((zone.name, "normal"), 0 if zone.outage else 1)
+        state.add_metric((zone.name, "outage"), 1 if zone.outage else 0)
+        state.add_metric((zone.name, "doubt"), 0)
+    yield from (asked, up, trip, ignored, state)
+
+
+def _cache(engine: Engine, now: float) -> Iterator[Metric]:
+    cache = engine.cache
+    entries = GaugeMetricFamily("dnsguard_cache_entries", "Answers kept.", labels=("kind",))
+    evicted = CounterMetricFamily(
+        "dnsguard_cache_evictions", "Answers evicted to make room, by segment.",
+        labels=("reason",),
+    )  # fmt: skip
+    for segment, name in enumerate(SEGMENT_NAMES):
+        entries.add_metric((name,), cache.live(segment))
+        evicted.add_metric((name,), cache.evicted[segment])
+    entries.add_metric(("failure",), len(engine.failures))
+    yield entries
+    yield evicted
+    octets = sum(cache.octets) + engine.datagrams.octets + engine.streams.octets
+    yield GaugeMetricFamily(
+        "dnsguard_cache_bytes", "Memory charged to the cache.", value=octets
+    )
+    yield GaugeMetricFamily(
+        "dnsguard_runway_seconds",
+        "Time until the first recently learned name runs out of stale life.",
+        value=runway(engine, now),
+    )
+    yield GaugeMetricFamily(
+        "dnsguard_flights", "Questions under way.", value=len(engine.asking.flights)
+    )
+
+
+def runway(engine: Engine, now: float) -> float:
+    """Return the seconds until the first name learned in the last hour, or in use, has no answer."""
+    soonest = float("inf")
+    for entry in engine.cache.newest(RUNWAY_NAMES_MAX):
+        dies = entry.dies()
+        if dies < soonest and dies > now and (now - entry.stored < RECENT_SECONDS or entry.recent):
+            soonest = dies
+    return soonest - now if soonest != float("inf") else 0.0
+
+
+def _sockets(driver: Driver) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "dnsguard_tcp_connections", "Connections from clients.", value=len(driver.acceptor)
+    )
+    yield CounterMetricFamily(
+        "dnsguard_tcp_refused", "Connections turned away.", value=driver.acceptor.refused
+    )
+    yield GaugeMetricFamily(
+        "dnsguard_upstream_sockets", "Open UDP sockets towards upstreams.", value=len(driver.ports)
+    )
+    unsent = sum(listener.unsent for listener in driver.listeners)
+    yield CounterMetricFamily(
+        "dnsguard_unsent_replies", "Replies that the kernel would not send.", value=unsent
+    )
+
+
+class Exporter:
+    """Renders the metrics of one driver in the format that a scraper prefers."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(EngineCollector(driver))
+        ProcessCollector(registry=self.registry)
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """Return (body, content type) for an Accept header."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type

@@ -1,0 +1,39 @@
+"""`dnsguard serve`: the proxy itself. The only place that knows uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+
+from dnsguard.cli.options import load_settings, serve_options
+
+
+@click.command("serve", short_help="Answer queries: forward, cache, and survive the upstream.")
+@serve_options
+def command(**options: Any) -> None:
+    """Answer DNS queries, forward what is not known, and keep answering when upstreams fail.
+
+    SIGHUP reads the settings again; SIGTERM answers what is under way and ends.
+    """
+    settings = load_settings(options)
+    from dnsguard.config import others, resolv_conf
+    from dnsguard.server import Server
+
+    resolvers = others(resolv_conf(), settings.listen)
+
+    async def serve() -> None:
+        await Server(settings, lambda: load_settings(options), resolvers).run()
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve())
+
+
+def _loop_factory() -> Any:
+    """Return uvloop's loops, or asyncio's own where uvloop cannot be had."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,292 @@
+"""The table of settings: every key with its type, default, range and meaning.
+
+A new setting is one row here and one field in `core.policy`; the reader, the mistakes, the
+environment names, `dnsguard check` and the documentation's table follow from the row. Only keys
+that have an effect stand here. A zone's own dots belong to the key:
+`zones.cluster.local.stale.max_age`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from dnsguard.config import addresses, units
+from dnsguard.config.addresses import Address
+from dnsguard.core.policy import AskPolicy, CachePolicy, Limits, PrefetchPolicy, StalePolicy
+
+Layer = Literal["flag", "env", "file", "default"]
+Plain = str | int | float | bool
+
+ENV_PREFIX = "DNSGUARD_"
+ROOT_UPSTREAMS = "zones...upstreams"  # what --upstream sets: the key `upstreams` of the zone `.`
+
+# How many labels of a mistyped zone key may belong to the zone; comparing more would take seconds.
+ZONE_GUESSES_MAX = 12
+
+DAY = 86400
+
+
+class Origin(NamedTuple):
+    """Where a value comes from: the layer, and the place in it."""
+
+    layer: Layer
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.layer} {self.where}".rstrip()
+
+
+class Given(NamedTuple):
+    """One setting as a source spells it: a text, a list of texts, or a key with nothing behind."""
+
+    key: str
+    value: str | tuple[str, ...] | None
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type of value: its name for people, and how its text is read and shown."""
+
+    name: str
+    read: Callable[[str], Any]
+    show: Callable[[Any], Plain]
+
+
+def _as_it_is(value: Any) -> Plain:
+    plain: Plain = value
+    return plain
+
+
+def _choice(*words: str) -> Kind:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(name)
+        return text
+
+    name = f"one of {', '.join(words)}"
+    return Kind(name, read, _as_it_is)
+
+
+def _read_timeout(text: str) -> float | None:
+    if text == "auto":
+        return None
+    try:
+        return units.read_duration(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; or auto") from None
+
+
+def _show_timeout(seconds: float | None) -> str:
+    return "auto" if seconds is None else units.show_duration(seconds)
+
+
+DURATION = Kind("a duration", units.read_duration, units.show_duration)
+SECONDS = Kind("a duration in whole seconds", units.read_seconds, units.show_duration)
+TIMEOUT = Kind("a duration or auto", _read_timeout, _show_timeout)
+SIZE = Kind("a size", units.read_size, units.show_size)
+INTEGER = Kind("a whole number", units.read_integer, _as_it_is)
+NUMBER = Kind("a number", units.read_number, _as_it_is)
+SWITCH = Kind("on or off", units.read_switch, _as_it_is)
+ADDRESS = Kind("ADDR:PORT", addresses.read_address, str)
+ADDRESS_OR_OFF = Kind(
+    "ADDR:PORT or off", addresses.read_address_or_off, addresses.show_address_or_off
+)
+UPSTREAM = Kind("upstream URLs", addresses.read_upstream, str)
+NETWORK = Kind("networks, or loopback, link-local, private", addresses.read_network, str)
+NAME = Kind("domain names", addresses.read_name, str)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One row. A range always says why; `many` is a list, `needed` one that must not be empty."""
+
+    name: str
+    kind: Kind
+    default: Any
+    meaning: str
+    low: float | None = None
+    high: float | None = None
+    why: str = ""
+    many: bool = False
+    needed: str = ""  # why the list must not be empty
+
+    @property
+    def allowed(self) -> str:
+        """The type with its range, for mistakes and for the documentation."""
+        show = self.kind.show
+        name = f"list of {self.kind.name}" if self.many else self.kind.name
+        if self.low is None:
+            return name
+        if self.high is None:
+            return f"{name}, at least {show(self.low)}"
+        return f"{name} from {show(self.low)} to {show(self.high)}"
+
+    def read(self, text: str) -> Any:
+        """The value of one text; ValueError says what would be right."""
+        value = self.kind.read(text)
+        if self.low is None or value is None:
+            return value
+        if value < self.low or (self.high is not None and value > self.high):
+            raise ValueError(f"{self.allowed}: {self.why}")
+        return value
+
+    def show(self, value: Any) -> Plain | list[Plain]:
+        """The value as plain data that, written as YAML, reads to the same value."""
+        return [self.kind.show(item) for item in value] if self.many else self.kind.show(value)
+
+
+_STALE = StalePolicy()
+_CACHE = CachePolicy()
+_ASK = AskPolicy()
+_PREFETCH = PrefetchPolicy()
+_LIMITS = Limits()
+
+_ROWS = (
+    Key("listen", ADDRESS, (Address("127.0.0.1", 5353),),
+        "where queries are answered, over UDP and TCP; port 0 lets the system choose",
+        many=True, needed="without a listener nobody can ask"),
+    Key("admin.listen", ADDRESS_OR_OFF, Address("127.0.0.1", 9153),
+        "where health and metrics are read over HTTP"),
+    Key("access.allow", NETWORK, ("loopback", "link-local", "private"),
+        "who may ask; anyone else gets REFUSED. private is RFC 1918 and RFC 4193; clients in other "
+        "networks, 100.64.0.0/10 for one, need a row of their own",
+        many=True, needed="nobody could ask; 0.0.0.0/0 and ::/0 admit everyone"),
+    Key("cache.max_bytes", SIZE, _CACHE.max_bytes,
+        "how much memory answers may take",
+        1 << 20, None, "less would not hold the names of one workload"),
+    Key("cache.max_ttl", SECONDS, _CACHE.max_ttl,
+        "the longest time for which an answer counts as fresh",
+        1, 7 * DAY, "no cache at all below; above a week a TTL is a mistake (RFC 8767, section 4)"),
+    Key("cache.max_negative_ttl", SECONDS, _CACHE.max_negative_ttl,
+        "the longest time for which 'no such name' and 'no such record' count as fresh",
+        0, 3 * 3600, "above three hours a new name stays unseen too long (RFC 2308, section 5)"),
+    Key("stale.max_age", DURATION, _STALE.max_age,
+        "how long past its TTL an answer may still be served; 0s never serves stale",
+        0, 30 * DAY, "no answer is older than its expiry, and after a month it misleads"),
+    Key("stale.answer_ttl", SECONDS, _STALE.answer_ttl,
+        "the TTL on a stale answer; never above the record's own",
+        1, 3600, "RFC 8767, section 4 demands more than 0; clients keep stale data this long after "
+        "recovery"),
+    Key("stale.client_timeout", TIMEOUT, _STALE.client_timeout,
+        "how long a client waits for a fresh answer when there is a stale one; auto follows the "
+        "measured round trip, between 50ms and 1.8s",
+        0.001, 10, "below no upstream can win; above every client has given up"),
+    Key("stale.recheck", DURATION, _STALE.recheck,
+        "how long a failed refresh is not tried again",
+        0.1, 3600, "below it is a storm on a sick upstream; above recovery goes unseen"),
+    Key("stale.mode", _choice("verify", "immediate"), _STALE.mode,
+        "verify asks first and serves stale only on failure; immediate serves stale and refreshes "
+        "behind it"),
+    Key("upstream.deadline", DURATION, _ASK.deadline,
+        "how long a question without any cached answer may take before it fails",
+        0.01, 30, "below no upstream can answer; above every client has given up"),
+    Key("upstream.attempts", INTEGER, _ASK.attempts,
+        "how many times one upstream is asked the same question",
+        1, 3, "RFC 9520, section 3.1 allows no more than three"),
+    Key("upstream.policy", _choice("sequential", "fastest", "hedged"), _ASK.policy,
+        "which upstream is asked: in the order given, the quickest, or a second one soon after"),
+    Key("upstream.case_randomization", SWITCH, _ASK.case_randomization,
+        "vary the case of letters in questions, which makes replies harder to forge"),
+    Key("prefetch.fraction", NUMBER, _PREFETCH.fraction,
+        "the last part of a TTL, in which a query refreshes the answer; 0 turns it off",
+        0, 1, "it is a part of the TTL"),
+    Key("prefetch.min_hits", INTEGER, _PREFETCH.min_hits,
+        "how often a name must have been asked to be refreshed ahead",
+        1, 1_000_000, "a name that nobody asks needs no refresh"),
+    Key("keep_fresh.names", NAME, (),
+        "names that are refreshed ahead whether anybody asks or not", many=True),
+    Key("limits.inflight", INTEGER, _LIMITS.inflight,
+        "how many questions may wait for upstreams at once",
+        1, 1_000_000, "none could be forwarded below; each holds memory until its deadline"),
+    Key("limits.waiters_per_question", INTEGER, _LIMITS.waiters_per_question,
+        "how many clients may wait for the same answer",
+        1, 1_000_000, "the first client waits too; each holds memory until the answer comes"),
+    Key("limits.tcp_connections", INTEGER, _LIMITS.tcp_connections,
+        "how many client connections may be open at once",
+        1, 65536, "DNS needs TCP (RFC 7766, section 5); each takes a file descriptor"),
+    Key("limits.tcp_idle", DURATION, _LIMITS.tcp_idle,
+        "how long a client connection may be silent before it is closed",
+        0.1, 3600, "below no client can reuse it (RFC 7766, section 6.2.3); above it is only held"),
+    Key("limits.client_qps", INTEGER, _LIMITS.client_qps,
+        "queries per second that one client address may send; 0 sets no limit",
+        0, 10_000_000, "there is no negative rate, and no machine answers more"),
+    Key("log.format", _choice("text", "json"), "text", "how log lines look on stderr"),
+    Key("log.level", _choice("debug", "info", "warning", "error"), "info",
+        "the least severe log line that is written"),
+)  # fmt: skip
+
+KEYS: dict[str, Key] = {row.name: row for row in _ROWS}
+
+# What may stand behind `zones.<zone>.`: its upstreams, and any stale.* key for this zone alone.
+ZONE_KEYS: dict[str, Key] = {
+    "upstreams": Key(
+        "zones.<zone>.upstreams", UPSTREAM, (),
+        "the servers that this zone's questions go to; by default those of the zone around it, and "
+        "for the zone . the system's resolv.conf without ourselves",
+        many=True, needed="a zone must be answered by someone",
+    ),
+    **{row.name: row for row in _ROWS if row.name.startswith("stale.")},
+}  # fmt: skip
+
+
+def split(name: str) -> tuple[str, ...]:
+    """The sections and the last part of a known key; a zone's name is one part, dots and all."""
+    if not name.startswith("zones."):
+        return tuple(name.split("."))
+    zone, leaf = _zone_and_leaf(name) or ("", "")
+    return ("zones", zone, *leaf.split("."))
+
+
+def is_section(name: str) -> bool:
+    """Whether keys stand below this one in a file."""
+    if name.startswith("zones."):
+        return name.endswith(".stale")
+    return name == "zones" or any(key.startswith(f"{name}.") for key in KEYS)
+
+
+def env_name(name: str) -> str:
+    """The environment variable that sets a key."""
+    return ENV_PREFIX + name.upper().replace(".", "__")
+
+
+def from_env_name(variable: str) -> str:
+    """The key that an environment variable sets; the inverse of `env_name` for every known key."""
+    return variable.removeprefix(ENV_PREFIX).replace("__", ".").lower()
+
+
+def find(name: str, origin: Origin) -> tuple[str, Key]:
+    """The key in its one spelling, and its row; ValueError says what would be right."""
+    if name in KEYS:
+        return name, KEYS[name]
+    if parts := _zone_and_leaf(name):
+        zone, leaf = parts
+        return f"zones.{addresses.read_name(zone)}.{leaf}", ZONE_KEYS[leaf]
+    near = nearest(name)
+    raise ValueError(
+        f"no such key; the nearest is {env_name(near) if origin.layer == 'env' else near}"
+    )
+
+
+def nearest(name: str) -> str:
+    """The known key most like `name`, with the zone that `name` seems to speak of."""
+    import difflib  # only a mistake needs it
+
+    candidates = [*KEYS, *(f"zones.<zone>.{leaf}" for leaf in ZONE_KEYS)]
+    if name.startswith("zones."):
+        labels = name.removeprefix("zones.").split(".")[:ZONE_GUESSES_MAX]
+        heads = {".".join(labels[: n + 1]) or "." for n in range(len(labels))}
+        candidates = [f"zones.{head}.{leaf}" for head in sorted(heads) for leaf in ZONE_KEYS]
+    return difflib.get_close_matches(name, candidates, n=1, cutoff=0.0)[0]
+
+
+def _zone_and_leaf(name: str) -> tuple[str, str] | None:
+    rest = name.removeprefix("zones.")
+    if rest == name:
+        return None
+    for leaf in ZONE_KEYS:
+        if rest.endswith(f".{leaf}"):
+            return rest[: -len(leaf) - 1], leaf
+    return None

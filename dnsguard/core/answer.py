@@ -1,0 +1,228 @@
+"""What an upstream's reply means, and how long it may live (RFC 2181, 2308, 8767, 9520).
+
+A reply that matched its question is read once, in place. Out comes an `Answer`: is it data, proof
+of absence, or something that answers nothing; its life in seconds; where its TTLs lie; and its
+octets without OPT, which is hop by hop (RFC 6891 section 6.2.1). Nothing is kept here, and
+nothing but the question asked is ever answered from what comes out.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from struct import error as StructError
+
+from dnsguard.core.wire import (
+    AD,
+    HEADER_OCTETS,
+    NOERROR,
+    NXDOMAIN,
+    RECORD,
+    T_ANY,
+    T_CNAME,
+    T_OPT,
+    T_SOA,
+    U16,
+    U32,
+    read_name,
+    skip_name,
+)
+from dnsguard.errors import WireError
+
+CHAIN_MAX = 16  # links of a CNAME chain; longer ones are loops or mistakes
+SOA_TAIL = 20  # serial, refresh, retry, expire, minimum: what follows the two names
+TTL_SIGN = 0x80000000  # RFC 8767 section 4: the top bit means "very long", not zero
+OFFSETS_SHARED_MAX = 4096
+
+_NONE: tuple[int, ...] = ()
+_shared: dict[tuple[int, ...], tuple[int, ...]] = {}
+
+
+class Kind(IntEnum):
+    """What a reply says about its question."""
+
+    POSITIVE = 0  # there is data of the type asked
+    NODATA = 1  # the name is there, the type is not (RFC 2308 section 2.2)
+    NXDOMAIN = 2  # the name is not there (RFC 2308 section 2.1)
+    UNPROVEN = 3  # an empty or missing answer without SOA: may be passed on, is never kept
+    LAME = 4  # a referral, a CNAME to nowhere, two CNAMEs at one name: answers nothing
+
+
+class Answer:
+    """The meaning of one reply. `ttl` is in seconds; `wire` has no OPT; `offsets` are of TTLs."""
+
+    __slots__ = ("ad", "additional", "kind", "offsets", "rcode", "ttl", "wire")
+
+    kind: Kind
+    rcode: int
+    ttl: int
+    wire: bytes
+    offsets: tuple[int, ...]
+    additional: int
+    ad: bool
+
+
+def read_answer(
+    wire: bytes, question: bytes, qtype: int, max_ttl: int, max_negative_ttl: int
+) -> Answer:
+    """Read a reply whose header and question are known to match.
+
+    `question` is the question's octets in lower case (name, type, class). TTLs above the maxima
+    are cut to them. Raises `WireError` if the sections do not hold what their counts say.
+    """
+    answer = Answer()
+    flags = wire[2] << 8 | wire[3]
+    answer.rcode = flags & 0xF
+    answer.ad = bool(flags & AD)
+    ancount = wire[6] << 8 | wire[7]
+    position = HEADER_OCTETS + len(question)
+    offsets: list[int] = []
+    lowest = max_ttl
+    uneven = False
+    reached = False
+    cnames: dict[bytes, bytes] | None = None
+    owners: set[bytes] = set()
+    rrset_ttls: list[tuple[bytes, int, int, int]] = []
+    try:
+        for index in range(ancount):
+            owner_at = position
+            if wire[position] == 0xC0 and wire[position + 1] == HEADER_OCTETS:
+                owner = b""  # stands for the name asked
+                position += 2
+            else:
+                position = skip_name(wire, position)
+                owner = read_name(wire, owner_at)
+                if owner == question[:-4]:
+                    owner = b""
+            rtype, _, ttl, length = RECORD.unpack_from(wire, position)
+            offsets.append(position + 4)
+            if ttl != lowest:
+                if ttl >= TTL_SIGN:
+                    ttl = max_ttl
+                uneven = uneven or index > 0 or ttl > max_ttl
+                if ttl < lowest:
+                    lowest = ttl
+            rrset_ttls.append((owner, rtype, ttl, position + 4))
+            position += RECORD.size
+            if rtype == qtype or qtype == T_ANY:
+                if owner:
+                    owners.add(owner)
+                else:
+                    reached = True
+            elif rtype == T_CNAME:
+                target = read_name(wire, position)
+                if cnames is None:
+                    cnames = {}
+                if cnames.setdefault(owner, target) != target:
+                    answer.kind = Kind.LAME
+                    return answer
+            position += length
+        soa_ttl, position = _read_rest(wire, position, answer, offsets, max_negative_ttl)
+    except (IndexError, StructError):
+        raise WireError("a section is shorter than its count says") from None
+    if position != len(wire) and position >= 0:
+        raise WireError("octets after the last record")
+    if not reached and cnames is not None:
+        reached = _follow(cnames, owners, question[:-4])
+    if uneven:
+        answer.wire = _level(answer.wire, rrset_ttls, max_ttl)
+    return _judge(answer, reached, cnames is not None, lowest, soa_ttl, offsets)
+
+
+def _read_rest(
+    wire: bytes, position: int, answer: Answer, offsets: list[int], max_negative_ttl: int
+) -> tuple[int, int]:
+    """Read authority and additional; fill in what is kept; return (SOA life or -1, end).
+
+    Everything from OPT on is left out: OPT is ours to add, and the additional section is optional.
+    An end of -1 says that the octets after OPT were not read.
+    """
+    nscount = wire[8] << 8 | wire[9]
+    arcount = wire[10] << 8 | wire[11]
+    soa_ttl = -1
+    for _ in range(nscount):
+        position = skip_name(wire, position)
+        rtype, _, ttl, length = RECORD.unpack_from(wire, position)
+        offsets.append(position + 4)
+        position += RECORD.size + length
+        if position > len(wire):
+            raise WireError("a record runs past the end")
+        if rtype == T_SOA and soa_ttl < 0:
+            if length < SOA_TAIL + 2:
+                raise WireError("an SOA record is too short")
+            soa_ttl = min(ttl, U32.unpack_from(wire, position - 4)[0], max_negative_ttl)
+            if ttl != soa_ttl:
+                # RFC 2308 section 5: the SOA goes out with the negative answer's own life.
+                at = offsets[-1]
+                wire = wire[:at] + U32.pack(soa_ttl) + wire[at + 4 :]
+    answer.additional = arcount
+    answer.wire = wire
+    for index in range(arcount):
+        start = position
+        position = skip_name(wire, position)
+        rtype, _, ttl, length = RECORD.unpack_from(wire, position)
+        if rtype == T_OPT:
+            answer.rcode |= ttl >> 20 & 0xFF0
+            answer.additional = index
+            answer.wire = wire[:start]
+            end = position + RECORD.size + length
+            if end > len(wire):
+                raise WireError("the OPT record runs past the end")
+            return soa_ttl, end if index == arcount - 1 else -1
+        offsets.append(position + 4)
+        position += RECORD.size + length
+    if position > len(wire):
+        raise WireError("a record runs past the end")
+    return soa_ttl, position
+
+
+def _follow(cnames: dict[bytes, bytes], owners: set[bytes], name: bytes) -> bool:
+    """Tell whether the chain that starts at the name asked ends at data of the type asked."""
+    current = cnames.get(b"")
+    for _ in range(CHAIN_MAX):
+        if current is None:
+            return False
+        if current in owners:
+            return True
+        if current == name:
+            return False
+        current = cnames.get(current)
+    return False
+
+
+def _level(wire: bytes, records: list[tuple[bytes, int, int, int]], max_ttl: int) -> bytes:
+    """Give every RRset its lowest TTL (RFC 2181 section 5.2), and none above `max_ttl`."""
+    lowest: dict[tuple[bytes, int], int] = {}
+    for owner, rtype, ttl, _ in records:
+        rrset = (owner, rtype)
+        lowest[rrset] = min(lowest.get(rrset, max_ttl), ttl)
+    out = bytearray(wire)
+    for owner, rtype, _, offset in records:
+        U32.pack_into(out, offset, lowest[owner, rtype])
+    return bytes(out)
+
+
+def _judge(
+    answer: Answer, reached: bool, chained: bool, lowest: int, soa_ttl: int, offsets: list[int]
+) -> Answer:
+    """Name the kind of the answer and its life."""
+    rcode = answer.rcode
+    answer.ttl = lowest
+    if rcode == NOERROR and reached:
+        answer.kind = Kind.POSITIVE
+    elif rcode not in (NOERROR, NXDOMAIN):
+        answer.kind = Kind.LAME
+    elif soa_ttl >= 0:
+        answer.kind = Kind.NXDOMAIN if rcode == NXDOMAIN else Kind.NODATA
+        answer.ttl = min(lowest, soa_ttl) if chained else soa_ttl
+    elif rcode == NOERROR and (chained or answer.wire[8:10] != b"\0\0"):
+        answer.kind = Kind.LAME  # a CNAME to nowhere, or a referral
+    else:
+        answer.kind = Kind.UNPROVEN
+        answer.ttl = 0
+    shared = tuple(offsets)
+    if len(_shared) < OFFSETS_SHARED_MAX:
+        shared = _shared.setdefault(shared, shared)
+    answer.offsets = shared
+    if answer.additional != (answer.wire[10] << 8 | answer.wire[11]):
+        answer.wire = answer.wire[:10] + U16.pack(answer.additional) + answer.wire[12:]
+    return answer

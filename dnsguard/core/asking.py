@@ -1,0 +1,429 @@
+"""The upstream side of a question: whom to ask, what their replies mean, when to stop.
+
+A flight starts with one ask and ends with an answer, with the failure of its last ask, or at its
+deadline. On the way every outcome is evidence for the health of the server that was asked. What
+the answer is good for, and what waiting clients get, is the engine's business: it is told through
+`landed` and `crashed`. Bounds: RFC 9520 section 3.1 (three tries), RFC 5452 (what matches).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from dnsguard.core.actions import Actions, Notice
+from dnsguard.core.answer import Answer, Kind, read_answer
+from dnsguard.core.counters import Counters
+from dnsguard.core.flights import Ask, Flight
+from dnsguard.core.health import Event, Health
+from dnsguard.core.policy import Policy
+from dnsguard.core.reply import EDE_NETWORK
+from dnsguard.core.wheel import Due, Wheel
+from dnsguard.core.wire import (
+    DO_BIT,
+    FORMERR,
+    HEADER_OCTETS,
+    KEY_DO,
+    NXDOMAIN,
+    OPCODE,
+    OPT_FIXED,
+    QR,
+    RCODE,
+    RCODE_NAMES,
+    REFUSED,
+    SERVFAIL,
+    T_OPT,
+    T_SOA,
+    TC,
+    U16,
+    UDP_MAX,
+)
+from dnsguard.core.zones import Server, ZoneState
+from dnsguard.errors import WireError
+
+RETRY_MIN = 0.25  # seconds before a question is sent again; doubles with every try
+HEDGE_MIN = 0.01  # seconds before a hedged question goes to the second upstream as well
+EDNS_PAUSE = 300.0  # how long a server that choked on EDNS is asked without (RFC 6891 section 6.2.2)
+SAMPLE_PAUSE = 0.001  # one round trip a millisecond is measured; more would only cost
+
+REASONS = {SERVFAIL: "servfail", REFUSED: "refused"}  # any other rcode: invalid
+
+# Header of an ask after its id: RD and AD (RFC 6840 section 5.7), CD as the key says; one question.
+_HEADS = (b"\x01\x20\0\1\0\0\0\0", b"\x01\x30\0\1\0\0\0\0")
+_OPTS = (
+    b"\0\1", b"\0" + OPT_FIXED.pack(T_OPT, UDP_MAX, 0, 0, 0, 0),
+    b"\0" + OPT_FIXED.pack(T_OPT, UDP_MAX, 0, 0, DO_BIT, 0),
+)  # fmt: skip
+
+
+class Chance(Protocol):
+    """Randomness, handed in: `random()` in [0, 1), `getrandbits(n)`."""
+
+    def random(self) -> float: ...
+    def getrandbits(self, k: int, /) -> int: ...
+
+
+class Asking:
+    """All flights, and the servers they go to."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        chance: Chance,
+        out: Actions,
+        counters: Counters,
+        landed: Callable[[Flight, Answer, float], bool],
+        crashed: Callable[[Flight, int, str, float], None],
+        changed: Callable[[ZoneState, float], None],
+        holds: Callable[[bytes], bool],
+    ) -> None:
+        self.flights: dict[bytes, Flight] = {}
+        self.wheel: Wheel[Due] = Wheel()
+        self.policy = policy
+        self._chance = chance
+        self._out = out
+        self._counters = counters
+        self._landed = landed
+        self._crashed = crashed
+        self._changed = changed
+        self._holds = holds
+
+    # -- starting ---------------------------------------------------------------------------
+
+    def start(self, key: bytes, zone: ZoneState, now: float) -> Flight:
+        """Put a question under way; the caller has checked that none is for this key."""
+        flight = Flight(key, key[:-1], zone, now)
+        self.flights[key] = flight
+        flight.ends = now + self.policy.ask.deadline
+        if zone.ramp and not zone.room(now):
+            flight.queued = True
+            zone.queue.append(flight)
+            flight.at = flight.ends
+        else:
+            zone.inflight += 1
+            self._next(flight, now)
+        self.wheel.set(flight)
+        return flight
+
+    def _next(self, flight: Flight, now: float) -> None:
+        """Send the flight's next ask and plan the one after it."""
+        zone = flight.zone
+        servers = zone.servers
+        server = servers[0] if len(servers) == 1 else self._choose(flight)
+        flight.attempts += 1
+        timeout = zone.timeout()
+        if flight.attempts == 1:
+            flight.silent_at = now + timeout
+        if flight.attempts < self.policy.ask.attempts:
+            flight.retry_at = now + self._pause(flight, server, timeout)
+        else:
+            flight.retry_at = float("inf")
+        self._send(flight, server, server.streams, now)
+        flight.plan()
+
+    def _pause(self, flight: Flight, server: Server, timeout: float) -> float:
+        ask = self.policy.ask
+        if ask.policy == "hedged" and flight.attempts < len(flight.zone.servers):
+            return max(2 * server.health.trip.usual, HEDGE_MIN)
+        pause = max(RETRY_MIN, 2 * timeout) * 2 ** (flight.attempts - 1)
+        return float(min(pause, ask.deadline / ask.attempts))
+
+    def _choose(self, flight: Flight) -> Server:
+        """Return the server to ask next: least tried by this flight, up before down, in order."""
+        tried = [ask.server for ask in flight.asks]
+        fastest = self.policy.ask.policy == "fastest"
+        return min(
+            flight.zone.servers,
+            key=lambda s: (
+                not s.health.up,
+                tried.count(s),
+                s.health.trip.present if fastest else 0,
+            ),
+        )
+
+    def _send(
+        self, flight: Flight, server: Server, stream: bool, now: float, probe: bool = False
+    ) -> None:
+        tail = flight.key[-1]
+        question = flight.question
+        if self.policy.ask.case_randomization:
+            question = self._spell(question)
+        if now < server.edns_again_at:
+            wire = _HEADS[tail >> 1] + b"\0\0" + question
+        else:
+            wire = _HEADS[tail >> 1] + _OPTS[0] + question + _OPTS[1 + (tail & KEY_DO)]
+        ask = Ask(flight, server, wire, now, stream, probe)
+        flight.asks.append(ask)
+        flight.pending += 1
+        self._out.asks.append(ask)
+
+    def _spell(self, question: bytes) -> bytes:
+        """Return the question with the case of its letters drawn by lot (draft-vixie-dns0x20)."""
+        bits = self._chance.getrandbits(8 * len(question))
+        out = bytearray(question)
+        for index in range(len(question) - 4):
+            if 0x61 <= out[index] <= 0x7A and bits >> index & 1:
+                out[index] -= 0x20
+        return bytes(out)
+
+    # -- replies ----------------------------------------------------------------------------
+
+    def answer(self, ask: Ask, data: bytes, now: float) -> bool:
+        """Take a message whose source and id match `ask`; return False if it is not its answer.
+
+        False means that the wait goes on (RFC 5452 section 9.1): one forged or broken datagram
+        must not end it, nor count against the server.
+        """
+        flight = ask.flight
+        if flight.over:
+            return True
+        question = flight.question
+        end = HEADER_OCTETS + len(question)
+        if len(data) < end:
+            self._counters.ignored["short"] += 1
+            return False
+        flags = data[2] << 8 | data[3]
+        if flags & (QR | OPCODE) != QR or data[4:6] != b"\0\1":
+            self._counters.ignored["not_a_reply"] += 1
+            return False
+        asked = data[HEADER_OCTETS:end]
+        if asked != question and not self._matches(ask, asked, question):
+            self._counters.ignored["question"] += 1
+            return False
+        rcode = flags & RCODE
+        if rcode != 0 and rcode != NXDOMAIN:
+            self._bad(ask, rcode, data, now)
+            return True
+        if flags & TC:
+            self._truncated(ask, now)
+            return True
+        limits = self.policy.cache
+        qtype = question[-4] << 8 | question[-3]
+        try:
+            answer = read_answer(data, question, qtype, limits.max_ttl, limits.max_negative_ttl)
+        except WireError:
+            self._counters.ignored["garbage"] += 1
+            return False
+        if answer.rcode > RCODE:
+            self._bad(ask, answer.rcode, data, now)
+            return True
+        self._good(ask, now)
+        if not self._landed(flight, answer, now):
+            self._count(ask, "invalid")
+            self._fail(ask, "invalid", "an answer that does not answer", now)
+            return True
+        self._count(ask, "ok")
+        if answer.kind is Kind.POSITIVE:
+            flight.zone.remember(flight.key, now)
+        self.end(flight, now)
+        return True
+
+    def _matches(self, ask: Ask, asked: bytes, question: bytes) -> bool:
+        if self.policy.ask.case_randomization:
+            return asked == ask.wire[10 : 10 + len(question)]
+        return asked[:-4].lower() == question[:-4] and asked[-4:] == question[-4:]
+
+    def _count(self, ask: Ask, outcome: str) -> None:
+        ask.server.health_over(ask.stream).outcomes[outcome] += 1
+
+    def _good(self, ask: Ask, now: float) -> None:
+        """The server answered: the hot end of a miss, so the usual case is spelled out here."""
+        health = ask.server.health_over(ask.stream)
+        trip = health.trip
+        if now - trip.at >= SAMPLE_PAUSE:
+            trip.add(now - ask.sent, now)
+        if health.up:
+            health.heard = now
+            health.strikes = 0
+        else:
+            self._note(ask.server, health, Event.GOOD, now)
+
+    def _truncated(self, ask: Ask, now: float) -> None:
+        """Ask the same server again over TCP (RFC 7766 section 5)."""
+        flight = ask.flight
+        if ask.stream:
+            self._count(ask, "invalid")
+            self._fail(ask, "invalid", "a truncated answer over TCP", now)
+            return
+        self._good(ask, now)
+        self._count(ask, "truncated")
+        flight.pending -= 1
+        health = ask.server.stream_health
+        if health.dead and now < health.probe_at:
+            self._lost(flight, "unreachable", f"{ask.server.label} fails over TCP", now)
+            return
+        if any(a.stream and a.server is ask.server for a in flight.asks):
+            return  # it is being asked already
+        flight.silent_at = max(flight.silent_at, now + flight.zone.timeout())
+        flight.plan()
+        self._send(flight, ask.server, True, now, probe=health.dead)
+
+    def _bad(self, ask: Ask, rcode: int, data: bytes, now: float) -> None:
+        """The server answered with an rcode that answers nothing (RFC 8767: a failure)."""
+        server = ask.server
+        health = server.health_over(ask.stream)
+        name = RCODE_NAMES.get(rcode, f"rcode {rcode}")
+        self._count(ask, name.lower().replace(" ", "_"))
+        if rcode == FORMERR and data[10:12] == b"\0\0" and now >= server.edns_again_at:
+            server.edns_again_at = now + EDNS_PAUSE
+            ask.flight.pending -= 1
+            self._send(ask.flight, server, ask.stream, now, ask.probe)
+            return
+        flight = ask.flight
+        # Once a flight: three tries for one name are one piece of evidence. While it is suspect,
+        # only the probe's result counts, lest one broken name keep the others' server down.
+        if (ask.probe or (not flight.failures and health.up)) and self._holds(flight.key):
+            self._note(server, health, Event.BAD, now)
+        else:
+            health.heard = now
+        self._fail(ask, REASONS.get(rcode, "invalid"), f"{server.label} answered {name}", now)
+
+    # -- failures ---------------------------------------------------------------------------
+
+    def failed(self, ask: Ask, event: Event, now: float) -> None:
+        """Take a network's refusal of `ask`: Event.REFUSED or Event.UNREACHABLE."""
+        flight = ask.flight
+        if flight.over:
+            return
+        self._count(ask, event.value)
+        self._note(ask.server, ask.server.health_over(ask.stream), event, now)
+        what = "refused the packet" if event is Event.REFUSED else "cannot be reached"
+        flight.code = EDE_NETWORK
+        self._fail(ask, "unreachable", f"{ask.server.label} {what}", now)
+
+    def _fail(self, ask: Ask, reason: str, text: str, now: float) -> None:
+        flight = ask.flight
+        flight.pending -= 1
+        flight.failures += 1
+        self._lost(flight, reason, text, now)
+
+    def _lost(self, flight: Flight, reason: str, text: str, now: float) -> None:
+        """One ask of the flight is lost: try again at once, or give up when none is left."""
+        flight.reason, flight.text = reason, text
+        if flight.attempts < self.policy.ask.attempts and not flight.zone.outage:
+            self._next(flight, now)
+        elif flight.pending <= 0:
+            self._crash(flight, now)
+
+    def _crash(self, flight: Flight, now: float) -> None:
+        self._crashed(flight, flight.code, flight.text, now)
+        self.end(flight, now)
+
+    def end(self, flight: Flight, now: float) -> None:
+        """Take a flight out of the table; start what waited for its place."""
+        flight.over = True
+        flight.asks = []
+        del self.flights[flight.key]
+        zone = flight.zone
+        if flight.queued:
+            return
+        zone.inflight -= 1
+        if zone.ramp:
+            zone.ramp += 1
+        while zone.queue and zone.room(now):
+            waiting = zone.queue.popleft()
+            if not waiting.over:
+                waiting.queued = False
+                zone.inflight += 1
+                self._next(waiting, now)
+                self.wheel.set(waiting)
+
+    # -- time -------------------------------------------------------------------------------
+
+    def flight_due(self, flight: Flight, now: float) -> bool:
+        """Do what a flight's timers ask for; return True if its clients should stop waiting."""
+        late = now >= flight.silent_at
+        if late:
+            flight.silent_at = float("inf")
+            flight.late = True
+            for ask in flight.asks:
+                health = ask.server.health_over(ask.stream)
+                if health.heard < ask.sent:
+                    self._silent(ask, health, now)
+        if now >= flight.ends:
+            if not flight.text:
+                flight.text = f"no answer from {', '.join(s.label for s in flight.zone.servers)}"
+            self._crash(flight, now)
+            return False
+        if now >= flight.retry_at:
+            if flight.zone.outage:
+                flight.retry_at = float("inf")
+            else:
+                self._next(flight, now)
+        flight.plan()
+        self.wheel.set(flight)
+        return late
+
+    def _silent(self, ask: Ask, health: Health, now: float) -> None:
+        self._count(ask, "silent")
+        self._note(ask.server, health, Event.SILENT, now)
+
+    def probe(self, server: Server, now: float) -> None:
+        """Send one probe to a server that is due for it: a question that it has answered before."""
+        health = server.health
+        if health.up or now < health.probe_at or not server.zones:
+            return  # no zones: it went with the last change of settings
+        zone = next((z for z in server.zones if z.known), server.zones[0])
+        recheck = zone.stale.recheck
+        if zone.known:
+            zone.known.rotate(1)
+            key = zone.known[0]
+        else:
+            key = zone.suffix + U16.pack(T_SOA) + b"\0\1\0"
+        if health.probed_at > health.heard:
+            self._note(server, health, Event.SILENT, now)  # the probe before came to nothing
+        health.probed(now, recheck, self._chance.random())
+        self._watch(server)
+        flight = self.flights.get(key)
+        if flight is None:
+            flight = Flight(key, key[:-1], zone, now)
+            flight.attempts = self.policy.ask.attempts  # a probe is one packet
+            flight.ends = now + self.policy.ask.deadline
+            flight.silent_at = now + max(zone.timeout(), RETRY_MIN)
+            flight.plan()
+            zone.inflight += 1
+            self.flights[key] = flight
+            self.wheel.set(flight)
+        elif flight.queued:
+            return
+        self._send(flight, server, server.streams, now, probe=True)
+
+    def _note(self, server: Server, health: Health, event: Event, now: float) -> None:
+        """Take evidence; follow it up to the zones that the server answers for."""
+        was_dead = health.dead
+        changed = health.note(event, now)
+        if health is not server.health:
+            return
+        self._watch(server)
+        if not changed:
+            return
+        if health.dead != was_dead:
+            self._say(server, health, now)
+        for zone in server.zones:
+            if zone.review(now):
+                self._changed(zone, now)
+
+    def _watch(self, server: Server) -> None:
+        """Keep the server in the wheel for as long as it is owed a probe."""
+        due = server.health.probe_at
+        if due != server.at:
+            server.at = due
+            server.over = server.health.up
+            if not server.over:
+                self.wheel.set(server)
+
+    def _say(self, server: Server, health: Health, now: float) -> None:
+        if health.dead:
+            text = f"upstream {server.label} is down: {_WHY[health.reason]}"
+            self._out.notices.append(Notice("warning", "upstream_down", text))
+        else:
+            text = f"upstream {server.label} answers again"
+            self._out.notices.append(Notice("info", "upstream_up", text))
+
+
+_WHY = {
+    "silent": "it does not answer",
+    "refused": "it refuses our packets (nothing listens there)",
+    "unreachable": "the network does not carry our packets to it",
+    "bad": "it answers with failures for names that it has answered before",
+}

@@ -1,0 +1,441 @@
+"""The life of one query, from its octets to its reply.
+
+A query is read, its answer looked up; a fresh one is sent at once. An expired one is judged: asked
+again while its client waits a moment, or served stale. A missing one is asked for. Whatever comes
+of the asking, every query that was taken gets exactly one reply: from `_hit`, `_stale`, `_refuse`,
+`_landed` or `_crashed`. The engine is fed octets and instants by `client`, `answer`, `failed` and
+`tick`; what it wants done lies in `out`. It follows RFC 8767 for what is stale and RFC 9520 for
+what failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from cachetools import LRUCache
+
+from dnsguard.core import reply
+from dnsguard.core.actions import Actions, Notice
+from dnsguard.core.answer import Answer, Kind
+from dnsguard.core.asking import Asking, Chance
+from dnsguard.core.cache import Cache
+from dnsguard.core.counters import Counters
+from dnsguard.core.entry import Entry
+from dnsguard.core.flights import Ask, Failure, Flight
+from dnsguard.core.health import Event
+from dnsguard.core.packets import Packet, Packets
+from dnsguard.core.policy import Policy, Upstream
+from dnsguard.core.reply import EDE_NETWORK, EDE_UNREACHABLE
+from dnsguard.core.staleness import Verdict, held, judge, until
+from dnsguard.core.wire import (
+    NOTIMP,
+    REFUSED,
+    SERVFAIL,
+    T_ANY,
+    T_AXFR,
+    T_IXFR,
+    T_OPT,
+    Malformed,
+    Query,
+    name_octets,
+    read_query,
+)
+from dnsguard.core.zones import Server, Zones, ZoneState
+
+FAILURES_MAX = 8192  # cold names whose failure is remembered (RFC 9520 section 3.2: bounded)
+FAILURE_FIRST, FAILURE_MAX = 1.0, 30.0  # seconds; RFC 9520 allows 1 s to 5 min
+PACKETS_SHARE = 1 / 8  # of cache.max_bytes, for finished replies
+META_FIRST, META_LAST = 249, 254  # TKEY to MAILA: never data, see RFC 6895 section 3.1
+KEEP_TYPES = (1, 28)  # A and AAAA: what a client asks for a name it wants to reach
+KEEP_RETRY = 5.0
+
+
+class Keep:
+    """A name that is refreshed whether or not anybody asks (`keep_fresh.names`)."""
+
+    def __init__(self, key: bytes, now: float) -> None:
+        self.key = key
+        self.at = now
+        self.over = False
+
+
+class Engine:
+    """Everything that decides, for one process.
+
+    `policy` is the operator's will, `chance` the source of randomness, `now` the present instant
+    in seconds of a clock that never steps. `is_ours` tells whether a query that looks exactly like
+    one of our own came from one of our own sockets. `locate` is for finished replies, see Packets.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        chance: Chance,
+        now: float,
+        is_ours: Callable[[object, Ask], bool] = lambda client, ask: True,
+        locate: Callable[[bytes], int] | None = None,
+    ) -> None:
+        self.policy = policy
+        self.now = now
+        self.out = Actions()
+        self.counters = Counters()
+        octets = policy.cache.max_bytes
+        self.cache = Cache(int(octets * (1 - PACKETS_SHARE)))
+        room = int(octets * PACKETS_SHARE / 2)
+        self.datagrams = Packets(room, self._fold, locate)
+        self.streams = Packets(room, self._fold)
+        self.failures: LRUCache[bytes, Failure] = LRUCache(FAILURES_MAX)
+        self.zones = build_zones(policy, now, {})
+        self.asking = Asking(
+            policy, chance, self.out, self.counters,
+            self._landed, self._crashed, self._zone_changed, self._holds,
+        )  # fmt: skip
+        self._is_ours = is_ours
+        self._prefetches = policy.prefetch.fraction > 0
+        self._kept: list[Keep] = []
+        self._keep_all(now)
+
+    # -- a client's message -----------------------------------------------------------------
+
+    def client(self, data: bytes, client: object, now: float, stream: bool = False) -> None:
+        """Take a message from `client`, which is handed back with the reply."""
+        try:
+            query = read_query(data, client, now, stream)
+        except Malformed as why:
+            self.counters.malformed += 1
+            if why.rcode is not None:
+                self.counters.answers["failure", why.rcode] += 1
+                self.out.replies.append((client, reply.malformed(data, why)))
+            return
+        key = query.key
+        entry = self.cache.get(key)
+        if entry is not None and now < entry.expires:
+            self._hit(entry, query, data, now)
+            return
+        qtype = query.qtype
+        if qtype >= META_FIRST or qtype == T_OPT:
+            if META_FIRST <= qtype <= META_LAST or qtype == T_OPT:
+                self._refuse(query, REFUSED if qtype in (T_AXFR, T_IXFR) else NOTIMP)
+                return
+            if qtype == T_ANY and not stream:
+                # RFC 8482: never a big answer to a small datagram.
+                self.counters.answers["failure", 0] += 1
+                self.out.replies.append((client, reply.truncated(query)))
+                return
+        if entry is not None:
+            verdict, reason = judge(entry, now)
+            if verdict is Verdict.STALE:
+                self._stale(entry, query, reason, now, data, until(entry, now))
+                return
+            if verdict is Verdict.BEHIND:
+                self._stale(entry, query, reason, now)
+                self._behind(entry, now)
+                return
+            if verdict is Verdict.VERIFY:
+                entry.hits += 1
+                entry.recent = 2
+                self._wait(query, data, entry.zone, entry, now)
+                return
+        self._cold(query, data, now)
+
+    def _hit(self, entry: Entry, query: Query, data: bytes, now: float) -> None:
+        """Answer from an entry that has not expired."""
+        entry.hits += 1
+        entry.recent = 2
+        wire = reply.fresh(entry, query, now)
+        self.out.replies.append((query.client, wire))
+        self.counters.answers["hit", entry.rcode] += 1
+        tick = entry.stored + int(now - entry.stored) + 1
+        if self._prefetches and entry.ttl > 1:
+            early = entry.expires - entry.ttl * self.policy.prefetch.fraction
+            if now < early:
+                tick = min(tick, early)
+            else:
+                self._prefetch(entry, now)
+        if not query.options:
+            packets = self.streams if query.stream else self.datagrams
+            packets.add(data[2:], wire, min(tick, entry.expires), entry, "")
+
+    def _stale(
+        self, entry: Entry, query: Query, reason: str, now: float,
+        data: bytes = b"", repeat_until: float = 0.0,
+    ) -> None:  # fmt: skip
+        """Answer from an entry that has expired, and say so."""
+        entry.hits += 1
+        entry.recent = 2
+        wire = reply.stale(entry, query, reason)
+        self.out.replies.append((query.client, wire))
+        self.counters.answers["stale", entry.rcode] += 1
+        self.counters.served_stale(reason, now - entry.expires, now)
+        if repeat_until > now and not query.options:
+            packets = self.streams if query.stream else self.datagrams
+            packets.add(data[2:], wire, repeat_until, entry, reason)
+
+    def _refuse(self, query: Query, rcode: int, code: int | None = None, text: str = "") -> None:
+        self.counters.answers["failure", rcode] += 1
+        self.out.replies.append((query.client, reply.failure(query, rcode, code, text)))
+
+    # -- waiting ----------------------------------------------------------------------------
+
+    def _cold(self, query: Query, data: bytes, now: float) -> None:
+        """Answer a question for which nothing usable is remembered."""
+        zone = self.zones.find(query.key)
+        failure = self.failures.get(query.key)
+        if failure is not None and now < failure.until and failure.at >= zone.recovered:
+            self._refuse(query, SERVFAIL, failure.code, failure.text)
+        elif zone.outage:
+            text = f"no upstream of zone {zone.name} answers, and nothing is remembered"
+            self._refuse(query, SERVFAIL, EDE_UNREACHABLE, text)
+        else:
+            self._wait(query, data, zone, None, now)
+
+    def _wait(
+        self, query: Query, data: bytes, zone: ZoneState, entry: Entry | None, now: float
+    ) -> None:
+        """Let a query wait for its flight, starting one if there is none."""
+        limits = self.policy.limits
+        flight = self.asking.flights.get(query.key)
+        if flight is None:
+            if len(self.asking.flights) >= limits.inflight:
+                self._shed(query, entry, now)
+                return
+            flight = self.asking.start(query.key, zone, now)
+        else:
+            self.counters.coalesced += 1
+            if entry is not None and flight.late:
+                self._stale(entry, query, "timeout", now)
+                return
+            if len(flight.waiters) >= limits.waiters_per_question:
+                self._shed(query, entry, now)
+                return
+            if self._looped(flight, query, data):
+                self._break_loop(flight, query, now)
+                return
+        flight.waiters.append(query)
+
+    def _shed(self, query: Query, entry: Entry | None, now: float) -> None:
+        """Answer at once what there is no room to wait for."""
+        self.counters.shed += 1
+        if entry is not None:
+            self._stale(entry, query, "timeout", now)
+        else:
+            self._refuse(query, SERVFAIL, 0, "too many questions under way")
+
+    def _looped(self, flight: Flight, query: Query, data: bytes) -> bool:
+        """True if this query is one of our own asks, come back to us."""
+        number = int.from_bytes(query.id, "big")
+        for ask in flight.asks:
+            if ask.id == number and data[2:] == ask.wire and self._is_ours(query.client, ask):
+                return True
+        return False
+
+    def _break_loop(self, flight: Flight, query: Query, now: float) -> None:
+        self.counters.loops += 1
+        label = flight.asks[-1].server.label
+        text = f"forwarding loop: upstream {label} leads back to dnsguard itself"
+        if self.counters.loops == 1:
+            self.out.notices.append(Notice("error", "loop", text))
+        self._refuse(query, SERVFAIL, EDE_NETWORK, text)
+        self._crashed(flight, EDE_NETWORK, text, now)
+        self.asking.end(flight, now)
+
+    def _behind(self, entry: Entry, now: float) -> None:
+        """Refresh an entry that nobody waits for."""
+        asking = self.asking
+        if entry.key not in asking.flights and len(asking.flights) < self.policy.limits.inflight:
+            asking.start(entry.key, entry.zone, now)
+
+    def _prefetch(self, entry: Entry, now: float) -> None:
+        zone = entry.zone
+        if entry.hits < self.policy.prefetch.min_hits or held(entry, zone, now):
+            return
+        if zone.waits and zone.room(now) and entry.key not in self.asking.flights:
+            self.counters.prefetches += 1
+            self._behind(entry, now)
+
+    # -- an upstream's message --------------------------------------------------------------
+
+    def answer(self, ask: Ask, data: bytes, now: float) -> bool:
+        """Take a message that came for `ask` by source and id; False if the wait goes on."""
+        return self.asking.answer(ask, data, now)
+
+    def failed(self, ask: Ask, event: Event, now: float) -> None:
+        """Take the network's word that `ask` cannot be answered."""
+        self.asking.failed(ask, event, now)
+
+    def _landed(self, flight: Flight, answer: Answer, now: float) -> bool:
+        """Take a flight's answer; False if a usable older one must not give way to it."""
+        key = flight.key
+        old = self.cache.get(key)
+        if answer.kind is Kind.LAME or answer.kind is Kind.UNPROVEN:
+            if answer.kind is Kind.LAME and answer.rcode == 0 and not answer.offsets:
+                return False
+            if old is not None and now < old.dies():
+                return False
+        entry = Entry(key, answer, flight.zone, now)
+        if answer.kind <= Kind.NXDOMAIN and flight.question[-4:-2] != b"\0\xff":
+            if answer.ttl > 0:
+                self.cache.put(entry, now)
+            elif old is not None:
+                self.cache.remove(key)  # RFC 8767 section 4: TTL 0 is never kept, nor what it replaces
+        if self.failures and key in self.failures:
+            del self.failures[key]
+        waiters = flight.waiters
+        if waiters:
+            replies = self.out.replies
+            for query in waiters:
+                replies.append((query.client, reply.fresh(entry, query, now)))
+                self.counters.latency.observe(now - query.at)
+            entry.hits += len(waiters) if old is None else 0
+            self.counters.answers["upstream", entry.rcode] += len(waiters)
+            flight.waiters = []
+        return True
+
+    def _crashed(self, flight: Flight, code: int, text: str, now: float) -> None:
+        """A flight ended without an answer: stale for its clients, or SERVFAIL."""
+        key = flight.key
+        waiters, flight.waiters = flight.waiters, []
+        entry = self.cache.get(key)
+        if entry is not None and now < entry.dies():
+            entry.failed = now
+            entry.reason = flight.reason
+            if now >= entry.expires:
+                entry.spoil()
+            for query in waiters:
+                self.counters.latency.observe(now - query.at)
+                self._stale(entry, query, flight.reason, now)
+            return
+        old = self.failures.get(key)
+        pause = FAILURE_FIRST
+        if old is not None and old.at >= flight.zone.recovered:
+            pause = min(old.pause * 2, FAILURE_MAX)
+        self.failures[key] = Failure(now, pause, code, text)
+        for query in waiters:
+            self.counters.latency.observe(now - query.at)
+            self._refuse(query, SERVFAIL, code, text)
+
+    def _holds(self, key: bytes) -> bool:
+        return key in self.cache.index
+
+    def _zone_changed(self, zone: ZoneState, now: float) -> None:
+        """A zone went into outage or came out of it: no finished reply may outlive that."""
+        self.datagrams.clear()
+        self.streams.clear()
+        if zone.outage:
+            text = f"zone {zone.name}: outage; serving last-known-good answers"
+            self.out.notices.append(Notice("warning", "outage", text))
+        else:
+            lasted = now - zone.outage_since
+            text = f"zone {zone.name}: back to normal after {lasted:.1f} s of outage"
+            self.out.notices.append(Notice("warning", "recovered", text))
+
+    # -- time -------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Do everything that is due at `now`."""
+        self.now = now
+        for thing in self.asking.wheel.due(now):
+            if isinstance(thing, Flight):
+                if not thing.over and self.asking.flight_due(thing, now):
+                    self._give_up_waiting(thing, now)
+            elif isinstance(thing, Server):
+                self.asking.probe(thing, now)
+            elif isinstance(thing, Keep):
+                self._refresh_kept(thing, now)
+
+    def _give_up_waiting(self, flight: Flight, now: float) -> None:
+        """The clients' timer fired: those who can have a stale answer get it (RFC 8767 section 5)."""
+        entry = self.cache.get(flight.key)
+        if entry is None or now >= entry.dies():
+            return
+        waiters, flight.waiters = flight.waiters, []
+        for query in waiters:
+            self.counters.latency.observe(now - query.at)
+            self._stale(entry, query, "timeout", now)
+
+    def deadline(self) -> float | None:
+        """Return the instant at which `tick` has something to do next, or None."""
+        return self.asking.wheel.next()
+
+    def _keep_all(self, now: float) -> None:
+        for keep in self._kept:
+            keep.over = True
+        self._kept = []
+        for text in self.policy.keep_fresh:
+            name = name_octets(text)
+            for qtype in KEEP_TYPES:
+                key = name + qtype.to_bytes(2, "big") + b"\0\1\0"
+                keep = Keep(key, now)
+                self._kept.append(keep)
+                self.asking.wheel.set(keep)
+
+    def _refresh_kept(self, keep: Keep, now: float) -> None:
+        """Refresh a name of `keep_fresh.names` in the last tenth of its TTL, and for ever."""
+        entry = self.cache.get(keep.key)
+        early = 0.0 if entry is None else entry.expires - entry.ttl * self.policy.prefetch.fraction
+        if now < early:
+            keep.at = early
+        else:
+            zone = self.zones.find(keep.key)
+            if not zone.outage and keep.key not in self.asking.flights:
+                self.asking.start(keep.key, zone, now)
+            keep.at = now + min(KEEP_RETRY, zone.stale.recheck)
+        self.asking.wheel.set(keep)
+
+    # -- counting, settings, the end --------------------------------------------------------
+
+    def _fold(self, packet: Packet) -> None:
+        """Count what a finished reply was used for since it was last counted."""
+        hits, packet.hits = packet.hits, 0
+        entry = packet.entry
+        entry.hits += hits
+        entry.recent = 2
+        if packet.reason:
+            self.counters.answers["stale", entry.rcode] += hits
+            self.counters.served_stale(packet.reason, self.now - entry.expires, self.now, hits)
+        else:
+            self.counters.answers["hit", entry.rcode] += hits
+
+    def fold(self, now: float) -> None:
+        """Bring the counters up to date, as before a scrape."""
+        self.now = now
+        self.datagrams.fold()
+        self.streams.fold()
+
+    def reload(self, policy: Policy, now: float) -> None:
+        """Obey a new policy; answers stay, and upstreams that stay keep their health."""
+        servers = {s.upstream: s for zone in self.zones.all for s in zone.servers}
+        for server in servers.values():
+            server.zones = []
+        before = {zone.name: zone for zone in self.zones.all}
+        self.policy = self.asking.policy = policy
+        self._prefetches = policy.prefetch.fraction > 0
+        self.zones = build_zones(policy, now, servers)
+        for zone in self.zones.all:
+            if zone.name in before:
+                zone.inherit(before[zone.name])
+            zone.review(now)
+        self.datagrams.clear()
+        self.streams.clear()
+        for entry in self.cache.index.values():
+            entry.zone = self.zones.find(entry.key)
+        self.cache.resize(int(policy.cache.max_bytes * (1 - PACKETS_SHARE)), now)
+        self._keep_all(now)
+
+    def shutdown(self, now: float) -> None:
+        """Answer everything that still waits; what is asked after this is not answered."""
+        for flight in list(self.asking.flights.values()):
+            self._crashed(flight, EDE_UNREACHABLE, "dnsguard is stopping", now)
+            self.asking.end(flight, now)
+
+
+def build_zones(policy: Policy, now: float, servers: Mapping[Upstream, Server]) -> Zones:
+    """Return the zones of `policy`; an upstream named in two zones is one server."""
+    known = dict(servers)
+    states = []
+    for zone in policy.zones:
+        for upstream in zone.upstreams:
+            if upstream not in known:
+                known[upstream] = Server(upstream, now)
+        states.append(ZoneState(zone, tuple(known[u] for u in zone.upstreams)))
+    return Zones(states)

@@ -1,0 +1,104 @@
+"""The settings that decisions depend on, as frozen values: what `config` produces and `core` obeys.
+
+Nothing here reads a file or knows a default's origin; the reasons for the defaults stand beside them.
+Durations are seconds, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Transport = Literal["udp", "tcp", "tls"]
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One server that a zone's questions are forwarded to.
+
+    `host` is an address once the server runs; before that it may be a name that `net.bootstrap`
+    resolves. `server_name` is what a TLS certificate must carry (RFC 7858, strict profile).
+    """
+
+    host: str
+    port: int = 53
+    transport: Transport = "udp"
+    server_name: str | None = None
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        plain = f"{host}:{self.port}"
+        if self.transport == "udp":
+            return plain
+        name = f"#{self.server_name}" if self.server_name else ""
+        return f"{self.transport}://{plain}{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class StalePolicy:
+    """When an answer past its TTL may still be served (RFC 8767)."""
+
+    max_age: float = 3 * 86400.0  # RFC 8767 section 5 suggests one to three days; Roblox 2021 took 73 h
+    answer_ttl: int = 30  # RFC 8767 section 4: 30 s recommended; never above the original TTL
+    client_timeout: float | None = None  # None: from the measured round trip
+    recheck: float = 5.0  # how long a failed refresh is not tried again
+    mode: Literal["verify", "immediate"] = "verify"
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """How much is remembered and for how long at the most."""
+
+    max_bytes: int = 64 * 1024 * 1024
+    max_ttl: int = 86400
+    max_negative_ttl: int = 300
+
+
+@dataclass(frozen=True, slots=True)
+class AskPolicy:
+    """How an upstream is asked."""
+
+    deadline: float = 4.0  # a cold name's whole life; below the 5 s after which stub resolvers give up
+    attempts: int = 3  # RFC 9520 section 3.1: no more than three packets a question and server
+    policy: Literal["sequential", "fastest", "hedged"] = "sequential"
+    case_randomization: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PrefetchPolicy:
+    """Which answers are refreshed before they expire."""
+
+    fraction: float = 0.1  # of the TTL, counted from its end
+    min_hits: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Maxima that keep one client or one bad day from taking the process down."""
+
+    inflight: int = 4096
+    waiters_per_question: int = 1000
+    tcp_connections: int = 1024
+    tcp_idle: float = 10.0
+    client_qps: int = 0  # 0: no limit
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """One zone and the upstreams that answer for it; `name` is presentation form, `.` for the root."""
+
+    name: str
+    upstreams: tuple[Upstream, ...]
+    stale: StalePolicy = field(default_factory=StalePolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything that the engine needs to know about the operator's wishes."""
+
+    zones: tuple[Zone, ...]
+    cache: CachePolicy = field(default_factory=CachePolicy)
+    ask: AskPolicy = field(default_factory=AskPolicy)
+    prefetch: PrefetchPolicy = field(default_factory=PrefetchPolicy)
+    limits: Limits = field(default_factory=Limits)
+    keep_fresh: tuple[str, ...] = ()

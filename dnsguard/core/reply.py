@@ -1,0 +1,137 @@
+"""Replies to clients, built from remembered octets (RFC 1035, 6891, 8767, 8914).
+
+The question goes out as it came in, byte for byte; id, flags and TTLs are patched in a copy of the
+stored octets; OPT is our own, and only there if the client sent one. A reply that does not fit is
+cut to an empty one with TC, the same whether it was fresh, stale or just fetched (RFC 2181 section 9).
+"""
+
+from __future__ import annotations
+
+from dnsguard.core.entry import Entry
+from dnsguard.core.wire import (
+    AD,
+    CD,
+    DO_BIT,
+    KEY_DO,
+    NXDOMAIN,
+    OPT_FIXED,
+    OPTION,
+    QR,
+    RA,
+    RD,
+    T_OPT,
+    TC,
+    U16,
+    U32,
+    UDP_MAX,
+    Malformed,
+    Query,
+)
+
+EDE_STALE, EDE_STALE_NXDOMAIN, EDE_UNREACHABLE, EDE_NETWORK = 3, 19, 22, 23
+EDE_OPTION = 15
+EDE_NAMES = {
+    EDE_STALE: "Stale Answer",
+    EDE_STALE_NXDOMAIN: "Stale NXDOMAIN Answer",
+    EDE_UNREACHABLE: "No Reachable Authority",
+    EDE_NETWORK: "Network Error",
+}
+
+
+def _opt(do: bool, options: bytes = b"", extended_rcode: int = 0) -> bytes:
+    flags = DO_BIT if do else 0
+    fixed = OPT_FIXED.pack(T_OPT, UDP_MAX, extended_rcode, 0, flags, len(options))
+    return b"\0" + fixed + options
+
+
+_OPT_PLAIN, _OPT_DO = _opt(False), _opt(True)
+
+
+def _ede(code: int, text: str) -> bytes:
+    raw = text.encode()
+    return OPTION.pack(EDE_OPTION, len(raw) + 2) + U16.pack(code) + raw
+
+
+def fresh(entry: Entry, query: Query, now: float) -> bytes:
+    """Return the reply to `query` from an entry that has not expired, TTLs counted down."""
+    wire = entry.wire
+    question = query.question
+    out = bytearray(wire)
+    flags = QR | RA | (query.flags & (RD | CD)) | entry.rcode & 0xF
+    if entry.ad and query.wants_ad:
+        flags |= AD
+    out[0:4] = query.id + U16.pack(flags)
+    out[12 : 12 + len(question)] = question
+    age = int(now - entry.stored)
+    if age > 0:
+        for offset in entry.offsets:
+            ttl = U32.unpack_from(wire, offset)[0] - age
+            U32.pack_into(out, offset, ttl if ttl > 0 else 0)
+    return _close(out, entry, query, _OPT_DO if query.key[-1] & KEY_DO else _OPT_PLAIN)
+
+
+def stale(entry: Entry, query: Query, reason: str) -> bytes:
+    """Return the reply to `query` from an expired entry, marked as stale (RFC 8767, RFC 8914).
+
+    AD is never set: what was validated once may have been revoked since. `reason` is the word
+    that metrics use for why the answer is stale; it is the text of the extended error.
+    """
+    out = bytearray(entry.wire)
+    question = query.question
+    flags = QR | RA | (query.flags & (RD | CD)) | entry.rcode & 0xF
+    out[0:4] = query.id + U16.pack(flags)
+    out[12 : 12 + len(question)] = question
+    most = entry.zone.stale.answer_ttl
+    for offset in entry.offsets:
+        if U32.unpack_from(out, offset)[0] > most:
+            U32.pack_into(out, offset, most)
+    opt = b""
+    if query.edns:
+        code = EDE_STALE_NXDOMAIN if entry.rcode == NXDOMAIN else EDE_STALE
+        do = bool(query.key[-1] & KEY_DO)
+        opt = _opt(do, _ede(code, reason))
+        if len(out) + len(opt) > query.limit:
+            opt = _opt(do, _ede(code, ""))  # an explanation never pushes an answer over its limit
+    return _close(out, entry, query, opt)
+
+
+def _close(out: bytearray, entry: Entry, query: Query, opt: bytes) -> bytes:
+    """Add OPT where the client sent one; cut what is over the client's limit."""
+    if query.edns:
+        out[10:12] = U16.pack(entry.additional + 1)
+        out += opt
+    if len(out) > query.limit:
+        return truncated(query, entry.rcode)
+    return bytes(out)
+
+
+def truncated(query: Query, rcode: int = 0) -> bytes:
+    """Return an empty reply that tells the client to ask again over TCP."""
+    return _empty(query, rcode & 0xF, TC, b"")
+
+
+def failure(query: Query, rcode: int, code: int | None = None, text: str = "") -> bytes:
+    """Return a reply without data: `rcode`, and why in an extended error if the client has EDNS."""
+    return _empty(query, rcode, 0, b"" if code is None else _ede(code, text))
+
+
+def _empty(query: Query, rcode: int, extra_flags: int, options: bytes) -> bytes:
+    flags = QR | RA | (query.flags & (RD | CD)) | extra_flags | rcode
+    if not query.edns:
+        return query.id + U16.pack(flags) + b"\0\1\0\0\0\0\0\0" + query.question
+    opt = _opt(bool(query.key[-1] & KEY_DO), options)
+    return query.id + U16.pack(flags) + b"\0\1\0\0\0\0\0\1" + query.question + opt
+
+
+def malformed(data: bytes, why: Malformed) -> bytes:
+    """Return the reply to a message of at least twelve octets that cannot be answered from data.
+
+    Same id and opcode, RD and CD kept, the question if one could be read (RFC 1035 section 4.1.1).
+    """
+    assert why.rcode is not None
+    flags = (data[2] << 8 | data[3]) & (0x7800 | RD | CD)
+    flags |= QR | RA | why.rcode & 0xF
+    head = data[:2] + U16.pack(flags) + (b"\0\1" if why.question else b"\0\0") + b"\0\0\0\0"
+    if not why.edns:
+        return head + b"\0\0" + why.question
+    return head + b"\0\1" + why.question + _opt(False, extended_rcode=why.rcode >> 4)

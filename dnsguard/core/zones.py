@@ -1,0 +1,163 @@
+"""Which upstreams answer for a name: the longest suffix wins (as in a resolver's forward zones).
+
+Beside its upstreams a zone has a state of its own, because an outage is a property of where the
+answers come from and not of each name. The state follows from the upstreams' health; what to do
+about it is decided in `staleness` and `engine`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from dnsguard.core.health import Health
+from dnsguard.core.policy import Upstream, Zone
+from dnsguard.core.wire import name_octets
+
+if TYPE_CHECKING:
+    from dnsguard.core.flights import Flight
+
+KNOWN_MAX = 8  # names that answered lately, to probe with: one of them may be the one that fails
+KNOWN_PAUSE = 1.0
+RAMP_START, RAMP_END = 8, 256  # questions in flight allowed at recovery, and when to stop counting
+RAMP_SECONDS = 10.0
+
+
+class Server:
+    """One upstream at run time: who it is and how it does over each transport."""
+
+    __slots__ = (
+        "at", "edns_again_at", "health", "label", "over", "stream_health", "streams", "upstream",
+        "zones",
+    )  # fmt: skip
+
+    def __init__(self, upstream: Upstream, now: float) -> None:
+        self.upstream = upstream
+        self.label = str(upstream)
+        self.streams = upstream.transport != "udp"
+        self.zones: list[ZoneState] = []
+        self.at = float("inf")  # when it is due for a probe: servers sit in the timer wheel
+        self.over = True
+        self.health = Health(now)  # over the transport it is configured with
+        self.stream_health = Health(now)  # over TCP, where UDP answers are truncated
+        self.edns_again_at = float("-inf")  # until then it is asked without EDNS (RFC 6891 6.2.2)
+
+    def health_over(self, stream: bool) -> Health:
+        """Return its health over its own transport, or over TCP for answers too big for UDP."""
+        return self.stream_health if stream and not self.streams else self.health
+
+
+class ZoneState:
+    """One zone at run time."""
+
+    __slots__ = (
+        "inflight", "known", "known_at", "name", "outage", "outage_since", "queue", "ramp",
+        "ramp_until", "recovered", "servers", "stale", "suffix",
+    )  # fmt: skip
+
+    def __init__(self, policy: Zone, servers: tuple[Server, ...]) -> None:
+        self.name = policy.name
+        self.suffix = name_octets(policy.name)
+        self.stale = policy.stale
+        self.servers = servers
+        for server in servers:
+            server.zones.append(self)
+        self.outage = False
+        self.outage_since = float("-inf")
+        self.recovered = float("-inf")
+        self.inflight = 0
+        self.ramp = 0  # 0: no limit
+        self.ramp_until = float("-inf")
+        self.known: deque[bytes] = deque(maxlen=KNOWN_MAX)
+        self.known_at = float("-inf")
+        self.queue: deque[Flight] = deque()
+
+    @property
+    def waits(self) -> bool:
+        """False while every upstream has evidence against it: then nobody is made to wait."""
+        return any(server.health.up for server in self.servers)
+
+    def lagging(self) -> bool:
+        """True if the upstream that would be asked answers, but far later than it usually does."""
+        for server in self.servers:
+            if server.health.up:
+                return server.health.trip.lagging()
+        return False
+
+    def timeout(self) -> float:
+        """Return how long a client waits for a refresh before it gets a stale answer, in s."""
+        if self.stale.client_timeout is not None:
+            return self.stale.client_timeout
+        for server in self.servers:
+            if server.health.up:
+                return server.health.trip.timeout()
+        return self.servers[0].health.trip.timeout()
+
+    def review(self, now: float) -> bool:
+        """Follow the upstreams' health; return True if the zone's state changed."""
+        outage = all(server.health.dead for server in self.servers)
+        if outage == self.outage:
+            return False
+        self.outage = outage
+        if outage:
+            self.outage_since = now
+        else:
+            self.recovered = now
+            self.ramp = RAMP_START
+            self.ramp_until = now + RAMP_SECONDS
+        return True
+
+    def inherit(self, old: ZoneState) -> None:
+        """Take over what `old`, the same zone under former settings, has learned."""
+        self.known = old.known
+        self.recovered = old.recovered
+        self.outage, self.outage_since = old.outage, old.outage_since
+
+    def remember(self, key: bytes, now: float) -> None:
+        """Keep `key` as a name known to exist, to probe with; one a second is plenty."""
+        if now - self.known_at >= KNOWN_PAUSE:
+            self.known_at = now
+            if key not in self.known:
+                self.known.append(key)
+
+    def room(self, now: float) -> bool:
+        """True if another question may be sent: recovery opens the tap slowly (RFC 4697 spirit)."""
+        if not self.ramp:
+            return True
+        if self.ramp >= RAMP_END or now >= self.ramp_until:
+            self.ramp = 0
+            return True
+        return self.inflight < self.ramp
+
+
+class Zones:
+    """All zones, found by the longest suffix of a name."""
+
+    __slots__ = ("_by_suffix", "all", "root")
+
+    def __init__(self, zones: Iterable[ZoneState]) -> None:
+        self.all = tuple(zones)
+        self._by_suffix = {zone.suffix: zone for zone in self.all}
+        self.root = self._by_suffix[b"\0"]
+
+    def find(self, name: bytes) -> ZoneState:
+        """Return the zone for a lowered name in wire form; octets after its end are ignored."""
+        if len(self.all) == 1:
+            return self.root
+        name = name[: _end(name) + 1]
+        position = 0
+        while label := name[position]:
+            zone = self._by_suffix.get(name[position:])
+            if zone is not None:
+                return zone
+            position += label + 1
+        return self.root
+
+
+def _end(name: bytes) -> int:
+    """Return the offset of the closing zero octet of the name that `name` begins with."""
+    position = 0
+    while label := name[position]:
+        position += label + 1
+    return position

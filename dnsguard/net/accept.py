@@ -1,0 +1,230 @@
+"""The TCP side towards clients (RFC 7766): pipelined, answered in any order, bounded in all things.
+
+Every whole message of one read is answered from finished replies or handed to the engine, and what
+can be said at once leaves in one write. A client may close its half and still gets its answers; a
+client that dribbles, idles, or does not read what it asked for loses its connection, so that slots
+come back. UDP does not notice any of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections import defaultdict
+from collections.abc import Callable
+from typing import cast
+
+from dnsguard.core.engine import Engine
+from dnsguard.core.framing import FrameReader, frame
+from dnsguard.net.addresses import Access, family_of
+
+PENDING_MAX = 128  # queries of one connection under way before it is not read any further
+UNREAD_OCTETS_MAX = 1024 * 1024  # replies that a client has asked for and does not read
+SHARE_OF_ONE_CLIENT = 4  # one address may hold this fraction (1/4) of all connections
+BACKLOG = 512
+
+
+def bind_tcp(host: str, port: int, reuse_port: bool = False) -> socket.socket:
+    """Return a listening TCP socket. Raises OSError."""
+    sock = socket.socket(family_of(host), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class Client(asyncio.Protocol):
+    """One connection from a client."""
+
+    def __init__(self, acceptor: Acceptor) -> None:
+        self._acceptor = acceptor
+        self._engine = acceptor.engine
+        self._frames = FrameReader()
+        self._out: list[bytes] = []
+        self._paused = False
+        self._ended = False
+        self.pending = 0
+        self.quiet_since = 0.0
+        self.partial_since = 0.0
+        self.peer: tuple[str, int] = ("", 0)
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's own are not registered as such
+        peer = transport.get_extra_info("peername")
+        self.quiet_since = self._acceptor.clock()
+        if peer is None or not self._acceptor.take(self, peer[:2]):
+            transport.abort()
+            return
+        self.peer = peer[:2]
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport is None:
+            return
+        acceptor = self._acceptor
+        engine = self._engine
+        now = acceptor.clock()
+        messages = self._frames.feed(data)
+        get = engine.streams.table.get
+        hits = 0
+        for message in messages:
+            packet = get(message[2:])
+            if packet is not None and now < packet.until:
+                packet.hits += 1
+                hits += 1
+                self._out.append(frame(message[:2] + packet.wire[2:]))
+            else:
+                self.pending += 1
+                before = len(engine.out.replies)
+                engine.client(message, (self, b""), now, stream=True)
+                if len(engine.out.replies) == before and len(message) < 12:
+                    self.pending -= 1  # too short for a reply
+        engine.counters.queries["tcp"] += len(messages)
+        if messages:
+            self.quiet_since = now
+        self.partial_since = now if self._frames.partial and messages else self.partial_since
+        if not self._frames.partial:
+            self.partial_since = 0.0
+        elif not self.partial_since:
+            self.partial_since = now
+        if hits:
+            self._write()
+            engine.counters.latency.observe(acceptor.clock() - now, hits)
+        if self.pending > PENDING_MAX and not self._paused and self.transport is not None:
+            self._paused = True
+            self.transport.pause_reading()
+        acceptor.done()
+
+    def eof_received(self) -> bool:
+        """The client will send nothing more; stay until it has all its answers."""
+        self._ended = True
+        return self.pending > 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self._acceptor.drop(self)
+
+    def queue(self, name: bytes, wire: bytes) -> None:
+        """Take one reply of the engine."""
+        self.pending -= 1
+        self._out.append(frame(wire))
+
+    def flush(self) -> None:
+        """Write what is queued; go on reading if there is room again."""
+        self._write()
+        transport = self.transport
+        if transport is None:
+            return
+        if self._paused and self.pending <= PENDING_MAX // 2:
+            self._paused = False
+            transport.resume_reading()
+        if self._ended and self.pending <= 0:
+            transport.close()
+
+    def _write(self) -> None:
+        if self.transport is None or self.transport.is_closing():
+            self._out.clear()
+            return
+        self.transport.write(b"".join(self._out))
+        self._out.clear()
+        if self.transport.get_write_buffer_size() > UNREAD_OCTETS_MAX:
+            self.transport.abort()
+
+
+class Acceptor:
+    """All connections from clients, within `limits.tcp_connections` and `limits.tcp_idle`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        access: Access,
+        clock: Callable[[], float],
+        done: Callable[[], None],
+    ) -> None:
+        self.engine = engine
+        self.clock = clock
+        self.done = done
+        self._access = access
+        self._clients: set[Client] = set()
+        self._of_address: defaultdict[str, int] = defaultdict(int)
+        self._servers: list[asyncio.Server] = []
+        self.refused = 0
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Accept connections on a listening socket from now on."""
+        loop = asyncio.get_running_loop()
+        self._servers.append(await loop.create_server(lambda: Client(self), sock=sock))
+
+    def admit(self, access: Access) -> None:
+        """Answer only the clients that `access` allows from now on."""
+        self._access = access
+
+    def take(self, client: Client, peer: tuple[str, int]) -> bool:
+        """Find a slot for a new connection; False if it must go."""
+        limits = self.engine.policy.limits
+        host = peer[0].partition("%")[0]
+        if not self._access.allows(ipaddress.ip_address(host).packed):
+            self.refused += 1
+            return False
+        most = limits.tcp_connections
+        if self._of_address[peer[0]] >= max(most // SHARE_OF_ONE_CLIENT, 1):
+            self.refused += 1
+            return False
+        if len(self._clients) >= most and not self._make_room():
+            self.refused += 1
+            return False
+        self._clients.add(client)
+        self._of_address[peer[0]] += 1
+        return True
+
+    def _make_room(self) -> bool:
+        """Close the connection that has been quiet for longest and waits for nothing."""
+        idle = min(
+            (c for c in self._clients if not c.pending), key=lambda c: c.quiet_since, default=None
+        )
+        if idle is None or idle.transport is None:
+            return False
+        idle.transport.abort()
+        self.drop(idle)
+        return True
+
+    def drop(self, client: Client) -> None:
+        """Forget a connection."""
+        if client in self._clients:
+            self._clients.discard(client)
+            self._of_address[client.peer[0]] -= 1
+            if not self._of_address[client.peer[0]]:
+                del self._of_address[client.peer[0]]
+
+    def sweep(self, now: float) -> None:
+        """Close connections that have been quiet, or in the middle of a message, for too long."""
+        idle = self.engine.policy.limits.tcp_idle
+        for client in list(self._clients):
+            dribbles = client.partial_since and now - client.partial_since > idle
+            quiet = not client.pending and now - client.quiet_since > idle
+            if (dribbles or quiet) and client.transport is not None:
+                client.transport.abort() if dribbles else client.transport.close()
+
+    def stop(self) -> None:
+        """Accept nothing more; connections that are there stay."""
+        for server in self._servers:
+            server.close()
+
+    def close(self) -> None:
+        """Close every connection once what was written to it has left."""
+        for client in list(self._clients):
+            if client.transport is not None:
+                client.transport.close()

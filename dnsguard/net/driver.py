@@ -1,0 +1,185 @@
+"""Between the engine and the sockets: bytes and time in, actions out, one timer.
+
+After every batch the driver empties the engine's outbox: asks to their servers, replies to their
+clients, notices to the log; then it sets the one timer to the engine's next deadline. It decides
+nothing. The loop supplies readiness and that timer, no task and no future per query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import Callable, Iterable
+from typing import cast
+
+from dnsguard import clock
+from dnsguard.core.actions import Notice
+from dnsguard.core.engine import Engine
+from dnsguard.core.flights import Ask
+from dnsguard.core.policy import Policy
+from dnsguard.core.zones import Server
+from dnsguard.net.accept import Acceptor, Client
+from dnsguard.net.addresses import Access
+from dnsguard.net.listen import Listener, Sink
+from dnsguard.net.mmsg import address
+from dnsguard.net.stream import Streams
+from dnsguard.net.upstream import Ports
+
+Origin = tuple[Sink, bytes]  # what a reply goes back to: a socket, and the address behind it
+SWEEP_SECONDS = 1.0
+EARLY = 0.001  # loops count in milliseconds and wake a hair early
+
+
+class Driver:
+    """Runs one engine on the running event loop. `notice` is called for each notice."""
+
+    def __init__(
+        self, policy: Policy, access: Access, notice: Callable[[Notice], None]
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._notice = notice
+        self.engine = Engine(
+            policy, random.SystemRandom(), clock.now(), self._is_ours, address
+        )
+        self.ports = Ports(self.engine, clock.now, self.flush)
+        self.streams = Streams(self.engine, clock.now, self.flush)
+        self.acceptor = Acceptor(self.engine, access, clock.now, self.flush)
+        self.listeners: list[Listener] = []
+        self._access = access
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._flushing = False
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def start(self, udp: Iterable[socket.socket], tcp: Iterable[socket.socket]) -> None:
+        """Serve on these bound sockets from now on; they belong to the driver now."""
+        for sock in udp:
+            listener = Listener(
+                sock, self.engine, self._access, clock.now, self.flush, self._blocked
+            )
+            self.listeners.append(listener)
+            self._loop.add_reader(listener.fd, listener.readable)
+        for sock in tcp:
+            await self.acceptor.listen(sock)
+        self._loop.add_reader(self.ports.fd, self.ports.readable)
+        self._sweep()
+        self.flush()
+
+    # -- the outbox -------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Empty the engine's outbox and set the timer."""
+        if self._flushing:
+            return  # a failed send reports to the engine; the loop below finds what comes of it
+        self._flushing = True
+        out = self.engine.out
+        sinks: dict[int, Sink] = {}
+        while out.asks or out.replies:
+            if out.asks:
+                asks = out.asks[:]
+                out.asks.clear()
+                self._send_asks(asks)
+            if out.replies:
+                replies = out.replies[:]
+                out.replies.clear()
+                for client, wire in replies:
+                    sink, name = cast(Origin, client)
+                    sink.queue(name, wire)
+                    sinks[id(sink)] = sink
+        for sink in sinks.values():
+            sink.flush()
+        if out.notices:
+            notices = out.notices[:]
+            out.notices.clear()
+            for notice in notices:
+                self._notice(notice)
+        self._flushing = False
+        self._arm()
+
+    def _send_asks(self, asks: list[Ask]) -> None:
+        now = clock.now()
+        first = asks[0].server
+        if not first.streams and all(a.server is first and not a.stream for a in asks):
+            self.ports.send(first, asks, now)
+            return
+        groups: dict[tuple[Server, bool], list[Ask]] = {}
+        for ask in asks:
+            groups.setdefault((ask.server, ask.stream), []).append(ask)
+        for (server, stream), group in groups.items():
+            (self.streams if stream else self.ports).send(server, group, now)
+
+    def _blocked(self, listener: Listener, blocked: bool) -> None:
+        """Call `flush` of a listener when its socket takes replies again."""
+        if blocked:
+            self._loop.add_writer(listener.fd, listener.flush)
+        else:
+            self._loop.remove_writer(listener.fd)
+
+    def _is_ours(self, client: object, ask: Ask) -> bool:
+        sink, name = cast(Origin, client)
+        if isinstance(sink, Listener):
+            return self.ports.sent_by_us(name, ask)
+        return isinstance(sink, Client) and self.streams.sent_by_us(sink.peer, ask)
+
+    # -- time -------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        """Set the timer to the engine's next deadline, unless it is set to an earlier one."""
+        deadline = self.engine.deadline()
+        if deadline is None or deadline >= self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        delay = max(0.0, deadline - clock.now()) + EARLY
+        self._timer = self._loop.call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._timer_at = float("inf")
+        self.engine.tick(clock.now())
+        self.flush()
+
+    def _sweep(self) -> None:
+        now = clock.now()
+        self.ports.sweep(now, now - self.engine.policy.ask.deadline - SWEEP_SECONDS)
+        self.streams.sweep(now)
+        self.acceptor.sweep(now)
+        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    # -- settings and the end ---------------------------------------------------------------
+
+    def reload(self, policy: Policy, access: Access) -> None:
+        """Obey new settings from now on; what is remembered stays."""
+        self.engine.reload(policy, clock.now())
+        for listener in self.listeners:
+            listener.admit(access)
+        self.acceptor.admit(access)
+        self.flush()
+
+    async def stop(self, drain: float) -> None:
+        """Take no new queries, let the open ones finish for up to `drain` seconds, then end.
+
+        Whatever still waits then is answered from what is remembered, or with SERVFAIL.
+        """
+        for listener in self.listeners:
+            listener.readable()  # what has already arrived is still answered
+            self._loop.remove_reader(listener.fd)
+        self.acceptor.stop()
+        until = clock.now() + drain
+        while self.engine.asking.flights and clock.now() < until:
+            await asyncio.sleep(0.01)
+        self.engine.shutdown(clock.now())
+        self.flush()
+        self.acceptor.close()
+        for handle in (self._timer, self._sweeper):
+            if handle is not None:
+                handle.cancel()
+        for listener in self.listeners:
+            self._loop.remove_writer(listener.fd)
+            listener.close()
+        self._loop.remove_reader(self.ports.fd)
+        self.ports.close()
+        self.streams.close()
+        await asyncio.sleep(0)  # let transports that were closed say so

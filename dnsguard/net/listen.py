@@ -1,0 +1,261 @@
+"""The UDP side towards clients: a batch in, the finished replies out, the rest to the engine.
+
+This is the hot path. For a query that is answered from a finished reply the loop below makes no
+object but the slice it looks up. Everything else is collected and handed to the engine after the
+batch of hits has left, because the engine may replace the very octets that the kernel is about to
+read. Control of who may ask costs nothing where only loopback can reach the socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from cachetools import LRUCache
+
+from dnsguard.core import reply
+from dnsguard.core.engine import Engine
+from dnsguard.core.wire import REFUSED, Malformed, read_query
+from dnsguard.net.addresses import IPV6_OCTETS, Access, family_of, name_octets
+from dnsguard.net.mmsg import ADDRESS_OCTETS, BATCH, Incoming, Outgoing
+
+QUERY_OCTETS = 2048  # an honest query is under 600; a longer one is cut here and then malformed
+ROUNDS = 4  # batches read in a row before others get their turn
+SOCKET_BUFFER = 4 * 1024 * 1024  # a burst of some 10,000 queries while the loop is elsewhere
+# Ports that answer what is sent to them: a forged query from there would start a conversation
+# between servers (echo, discard, daytime, quote, chargen, time) or go nowhere (0).
+REFLECTORS = frozenset({0, 7, 9, 13, 17, 19, 37})
+RATE_CLIENTS_MAX = 16384
+EDE_PROHIBITED = 18
+_RANGES = tuple(range(n) for n in range(BATCH + 1))
+
+
+class Sink(Protocol):
+    """Where replies to one kind of client are put until the end of a batch."""
+
+    def queue(self, name: bytes, wire: bytes) -> None: ...
+    def flush(self) -> None: ...
+
+
+def bind_udp(host: str, port: int, reuse_port: bool = False) -> socket.socket:
+    """Return a UDP socket bound to `host` and `port`, with room for bursts. Raises OSError."""
+    sock = socket.socket(family_of(host), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            # The kernel cuts this to its own maximum (net.core.rmem_max), which is no error.
+            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class Listener:
+    """One bound UDP socket.
+
+    `clock` gives the present instant; `done` is called after each round in which the engine was
+    used; `blocked` is called with True when the kernel takes no more replies for the moment, and
+    with False when it does again (then `flush` is to be called when the socket is writable).
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        engine: Engine,
+        access: Access,
+        clock: Callable[[], float],
+        done: Callable[[], None],
+        blocked: Callable[[Listener, bool], None],
+    ) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self._engine = engine
+        self._clock = clock
+        self._done = done
+        self._blocked = blocked
+        self._name_octets = name_octets(sock.family)
+        self._in = Incoming(QUERY_OCTETS, True)
+        # The kernel writes how long a sender's address was; all that we send to are as long.
+        self._out = Outgoing(self._name_octets)
+        self._out_own = Outgoing(self._name_octets)
+        self._sits = list(range(BATCH))  # which incoming slot each outgoing message points to
+        self._waiting: list[tuple[bytes, bytes]] = []
+        self._rate = engine.policy.limits.client_qps
+        self._buckets: LRUCache[bytes, list[float]] = LRUCache(RATE_CLIENTS_MAX)
+        self.admit(access)
+        self.unsent = 0
+        for i in range(BATCH):
+            self._out.point_name(i, self._in.names_at + i * ADDRESS_OCTETS)
+            self._out.words[4 * i] = self._in.arena_at + i * QUERY_OCTETS
+            self._out.words[4 * i + 1] = 2
+
+    def admit(self, access: Access) -> None:
+        """Answer only the clients that `access` allows from now on."""
+        self._access = access
+        bound = ipaddress.ip_address(self.sock.getsockname()[0].partition("%")[0])
+        reachable_by_loopback_only = bound.is_loopback
+        self._guarded = not (reachable_by_loopback_only and access.covers(bound)) or self._rate > 0
+
+    def readable(self) -> None:
+        """Read and answer what has come, up to a few batches."""
+        for _ in range(ROUNDS):
+            try:
+                count = self._in.receive(self.fd)
+            except OSError:
+                return  # an ICMP error for a reply we sent: the next read goes on after it
+            if count == 0:
+                return
+            now = self._clock()
+            missed = self._answer(count, now)
+            if missed:
+                client = self._engine.client
+                message, sender, octets = self._in.message, self._in.sender, self._name_octets
+                for i in missed:
+                    client(message(i), (self, sender(i, octets)), now)
+                self._done()
+            if count < BATCH:
+                return
+
+    def _answer(self, count: int, now: float) -> list[int]:
+        """Answer what can be answered from finished replies; return the slots of the others."""
+        incoming, words = self._in, self._out.words
+        octets, starts = incoming.octets_of, incoming.starts
+        lengths, length_at = incoming.lengths, incoming.length_at
+        get = self._engine.datagrams.table.get
+        sits = self._sits
+        missed: list[int] = []
+        hits = 0
+        for i in self._admitted(count, now) if self._guarded else _RANGES[count]:
+            start = starts[i]
+            packet = get(octets[start + 2 : start + lengths[length_at[i]]])
+            if packet is None or now >= packet.until:
+                missed.append(i)
+                continue
+            packet.hits += 1
+            if sits[hits] != i:
+                self._seat(hits, i)
+            at = 4 * hits + 2
+            words[at] = packet.address
+            words[at + 1] = packet.length
+            hits += 1
+        if hits:
+            self._send_hits(hits)
+            self._engine.counters.latency.observe(self._clock() - now, hits)
+        self._engine.counters.queries["udp"] += count
+        return missed
+
+    def _seat(self, message: int, slot: int) -> None:
+        """Let an outgoing message answer the query in another slot than the one of its number."""
+        self._sits[message] = slot
+        self._out.point_name(message, self._in.names_at + slot * ADDRESS_OCTETS)
+        self._out.words[4 * message] = self._in.arena_at + slot * QUERY_OCTETS
+
+    def _send_hits(self, count: int) -> None:
+        sent = 0
+        while sent < count:
+            result = self._out.send(self.fd, sent, count)
+            if result > 0:
+                sent += result
+            elif result == -errno.EAGAIN:
+                self._keep(sent, count)
+                return
+            else:
+                self.unsent += 1  # this one cannot go out (no route, no permission): the others can
+                sent += 1
+
+    def _keep(self, start: int, count: int) -> None:
+        """Copy hits that the kernel does not take now; they go out when it does."""
+        words = self._out.words
+        packets = {p.address: p.wire for p in self._engine.datagrams.table.values()}
+        for message in range(start, count):
+            slot = self._sits[message]
+            wire = packets[words[4 * message + 2]]
+            own = self._in.message(slot)[:2] + wire[2:]
+            self._waiting.append((self._in.sender(slot, self._name_octets), own))
+        self._blocked(self, True)
+
+    # -- replies that the engine made -------------------------------------------------------
+
+    def queue(self, name: bytes, wire: bytes) -> None:
+        """Take one reply of the engine for the client at `name`."""
+        self._waiting.append((name, wire))
+
+    def flush(self) -> None:
+        """Send every queued reply that the kernel will take."""
+        waiting = self._waiting
+        done = 0
+        out = self._out_own
+        while done < len(waiting):
+            chunk = waiting[done : done + BATCH]
+            for name, wire in chunk:
+                out.add(name, wire, b"")
+            sent = 0
+            while sent < len(chunk):
+                result = out.send(self.fd, sent, len(chunk))
+                if result > 0:
+                    sent += result
+                elif result == -errno.EAGAIN:
+                    del waiting[: done + sent]
+                    out.clear()
+                    self._blocked(self, True)
+                    return
+                else:
+                    self.unsent += 1
+                    sent += 1
+            out.clear()
+            done += len(chunk)
+        if waiting:
+            waiting.clear()
+            self._blocked(self, False)
+
+    # -- who may ask ------------------------------------------------------------------------
+
+    def _admitted(self, count: int, now: float) -> list[int]:
+        """Return the slots of clients that may ask; the others are refused or passed over."""
+        admitted = []
+        sender, octets = self._in.sender, self._name_octets
+        for i in range(count):
+            name = sender(i, octets)
+            raw = name[8:24] if octets == IPV6_OCTETS else name[4:8]
+            if name[2] << 8 | name[3] in REFLECTORS:
+                continue
+            if not self._access.allows(raw):
+                self._refuse(i, name, now, "not in access.allow")
+            elif self._rate and not self._within_rate(raw, now):
+                self._refuse(i, name, now, "over limits.client_qps")
+            else:
+                admitted.append(i)
+        if self._waiting:
+            self.flush()
+        return admitted
+
+    def _within_rate(self, raw: bytes, now: float) -> bool:
+        """Take one token from the client's bucket, which holds one second's worth."""
+        bucket = self._buckets.get(raw)
+        if bucket is None:
+            bucket = self._buckets[raw] = [float(self._rate), now]
+        tokens = min(bucket[0] + (now - bucket[1]) * self._rate, float(self._rate))
+        bucket[1] = now
+        bucket[0] = tokens - 1 if tokens >= 1 else tokens
+        return tokens >= 1
+
+    def _refuse(self, index: int, name: bytes, now: float, why: str) -> None:
+        with contextlib.suppress(Malformed):  # who may not ask learns nothing about their mistakes
+            query = read_query(self._in.message(index), None, now)
+            wire = reply.failure(query, REFUSED, EDE_PROHIBITED, why)
+            self._engine.counters.answers["failure", REFUSED] += 1
+            self.queue(name, wire)
+
+    def close(self) -> None:
+        """Close the socket; what is still queued is lost."""
+        self.sock.close()
+

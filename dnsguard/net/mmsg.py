@@ -1,0 +1,171 @@
+"""Many datagrams with one system call: recvmmsg and sendmmsg through cffi, without a compiler.
+
+All memory is laid out once: buffers, addresses and the kernel's own arrays of pointers to them.
+Replies are not copied: an outgoing message is a pointer to the two octets of an id and a pointer to
+the octets of a finished reply, wherever they lie. This file knows no DNS and no event loop. Where
+the calls are missing, `AVAILABLE` is False and `net.plain` does the same with one call a datagram.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any
+
+from cffi import FFI
+
+BATCH = 64  # datagrams a call: more no longer makes a call cheaper for each
+ADDRESS_OCTETS = 28  # sizeof(struct sockaddr_in6), the larger of the two families
+
+_ffi = FFI()
+_ffi.cdef(
+    """
+    struct iovec { void *iov_base; size_t iov_len; };
+    struct msghdr {
+        void *msg_name; unsigned int msg_namelen; struct iovec *msg_iov; size_t msg_iovlen;
+        void *msg_control; size_t msg_controllen; int msg_flags;
+    };
+    struct mmsghdr { struct msghdr msg_hdr; unsigned int msg_len; };
+    int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags, void *timeout);
+    int sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags);
+    """
+)
+_libc: Any = _ffi.dlopen(None)
+AVAILABLE = hasattr(_libc, "recvmmsg") and hasattr(_libc, "sendmmsg")
+
+_WORD = _ffi.sizeof("size_t")
+_HEADER = _ffi.sizeof("struct mmsghdr")
+_NAMELEN_AT = _ffi.offsetof("struct msghdr", "msg_namelen")
+_LENGTH_AT = _ffi.offsetof("struct mmsghdr", "msg_len")
+_BYTES_AT = bytes.__basicsize__ - 1  # where CPython keeps the octets of a bytes object
+
+
+def _address_of(data: bytes) -> int:
+    """Return the address of the octets of `data`, valid for as long as the object lives."""
+    return id(data) + _BYTES_AT
+
+
+def _address_by_buffer(data: bytes) -> int:
+    return int(_ffi.cast("uintptr_t", _ffi.from_buffer(data)))
+
+
+_probe = b"where CPython keeps the octets of a bytes object"
+address = _address_of if _address_of(_probe) == _address_by_buffer(_probe) else _address_by_buffer
+
+
+def _pointer(cdata: Any) -> int:
+    return int(_ffi.cast("uintptr_t", cdata))
+
+
+class Incoming:
+    """Room for a batch of datagrams of up to `octets` each, with or without their senders.
+
+    After `receive`, message i lies at `octets_of[starts[i] : starts[i] + lengths[length_at[i]]]`,
+    a slice that yields bytes. A message as long as its slot may have been cut.
+    """
+
+    def __init__(self, octets: int, addresses: bool) -> None:
+        self.slot = octets
+        self._arena = _ffi.new("unsigned char[]", octets * BATCH)
+        self._names = _ffi.new("unsigned char[]", ADDRESS_OCTETS * BATCH)
+        self._iov = _ffi.new("struct iovec[]", BATCH)
+        self._vec = _ffi.new("struct mmsghdr[]", BATCH)
+        self.octets_of = _ffi.buffer(self._arena)
+        self.names_of = _ffi.buffer(self._names)
+        self.lengths = memoryview(_ffi.buffer(self._vec)).cast("B").cast("I")
+        self.starts = tuple(i * octets for i in range(BATCH))
+        self.length_at = tuple((i * _HEADER + _LENGTH_AT) // 4 for i in range(BATCH))
+        self.arena_at = _pointer(self._arena)
+        self.names_at = _pointer(self._names)
+        for i in range(BATCH):
+            self._iov[i].iov_base = self._arena + i * octets
+            self._iov[i].iov_len = octets
+            header = self._vec[i].msg_hdr
+            header.msg_iov = self._iov + i
+            header.msg_iovlen = 1
+            if addresses:
+                header.msg_name = self._names + i * ADDRESS_OCTETS
+                header.msg_namelen = ADDRESS_OCTETS
+        self._receive = _libc.recvmmsg
+
+    def receive(self, fd: int) -> int:
+        """Read up to a batch; return how many came, 0 for none. Raises OSError for the rest."""
+        count: int = self._receive(fd, self._vec, BATCH, socket.MSG_DONTWAIT, _ffi.NULL)
+        if count >= 0:
+            return count
+        code = _ffi.errno
+        if code in (errno.EAGAIN, errno.EINTR):
+            return 0
+        raise OSError(code, os.strerror(code))
+
+    def message(self, index: int) -> bytes:
+        """Return datagram `index` of the batch just received."""
+        start = self.starts[index]
+        data: bytes = self.octets_of[start : start + self.lengths[self.length_at[index]]]
+        return data
+
+    def sender(self, index: int, length: int) -> bytes:
+        """Return the socket address of datagram `index`, `length` octets as the kernel wrote them."""
+        start = index * ADDRESS_OCTETS
+        name: bytes = self.names_of[start : start + length]
+        return name
+
+
+class Outgoing:
+    """Room for a batch of messages to send, each of two pieces that lie anywhere in memory.
+
+    `words[at[i]]` and the three words after it are the two pieces' addresses and lengths: writing
+    there is how the datagram loop fills a message.
+    """
+
+    def __init__(self, name_octets: int) -> None:
+        self._name_octets = name_octets
+        self._names = _ffi.new("unsigned char[]", ADDRESS_OCTETS * BATCH)
+        self._iov = _ffi.new("struct iovec[]", 2 * BATCH)
+        self._vec = _ffi.new("struct mmsghdr[]", BATCH)
+        self._names_of = _ffi.buffer(self._names)
+        self.words = memoryview(_ffi.buffer(self._iov)).cast("B").cast("P")
+        self._headers = memoryview(_ffi.buffer(self._vec)).cast("B").cast("P")
+        self._name_words = tuple(i * _HEADER // _WORD for i in range(BATCH))
+        self.at = tuple(4 * i for i in range(BATCH))
+        self._keep: list[bytes] = []
+        self.count = 0
+        for i in range(BATCH):
+            header = self._vec[i].msg_hdr
+            header.msg_iov = self._iov + 2 * i
+            header.msg_iovlen = 2
+            if name_octets:
+                header.msg_name = self._names + i * ADDRESS_OCTETS
+                header.msg_namelen = name_octets
+        self._send = _libc.sendmmsg
+
+    def point_name(self, index: int, name_at: int) -> None:
+        """Let message `index` go to the socket address that lies at `name_at`."""
+        self._headers[self._name_words[index]] = name_at
+
+    def add(self, name: bytes, first: bytes, rest: bytes) -> bool:
+        """Add one message; return True if the batch is now full and must be sent."""
+        i = self.count
+        if name:
+            start = i * ADDRESS_OCTETS
+            self._names_of[start : start + len(name)] = name
+        words, at = self.words, 4 * i
+        words[at] = address(first)
+        words[at + 1] = len(first)
+        words[at + 2] = address(rest)
+        words[at + 3] = len(rest)
+        self._keep.append(first)
+        self._keep.append(rest)
+        self.count = i + 1
+        return self.count == BATCH
+
+    def clear(self) -> None:
+        """Forget what was added."""
+        self._keep.clear()
+        self.count = 0
+
+    def send(self, fd: int, start: int, count: int) -> int:
+        """Send messages `start` up to `count`; return how many went out, or minus an errno."""
+        sent: int = self._send(fd, self._vec + start, count - start, socket.MSG_DONTWAIT)
+        return sent if sent >= 0 else -_ffi.errno

@@ -1,0 +1,205 @@
+"""The life of one server: parts built and started in order, signals, new settings, a clean end.
+
+It knows every part and decides nothing about names. Started: sockets bound, upstream names
+resolved, listeners reading, admin address open, one log line that says `ready`. Ended by SIGTERM
+or SIGINT: no new queries, the open ones answered, exit 0; a second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable, Sequence
+
+from dnsguard import __version__, clock, logs
+from dnsguard.admin.http import HttpServer
+from dnsguard.config import Settings
+from dnsguard.core.actions import Notice
+from dnsguard.errors import ConfigError, DnsguardError
+from dnsguard.logs import logger
+from dnsguard.net.accept import bind_tcp
+from dnsguard.net.addresses import Access
+from dnsguard.net.bootstrap import resolve_upstreams
+from dnsguard.net.driver import Driver
+from dnsguard.net.listen import bind_udp
+
+SAME_PORT_TRIES = 16  # chances to find a port that is free for UDP and TCP, when any will do
+# Young objects before a collection. Nothing on the way of a query makes cycles, so collections
+# find next to nothing; the oldest generation, which is the cache, is never worth a walk.
+GC_YOUNG, GC_MIDDLE, GC_OLD = 50_000, 50, 100_000
+
+
+class CannotListen(DnsguardError):
+    """An address that we were told to listen on cannot be had."""
+
+
+class Server:
+    """One dnsguard process. `load` reads the settings: at start, and again at SIGHUP."""
+
+    def __init__(
+        self, settings: Settings, load: Callable[[], Settings], resolvers: Sequence[str]
+    ) -> None:
+        self._settings = settings
+        self._load = load
+        self._resolvers = tuple(resolvers)
+        self._driver: Driver | None = None
+        self._stopping = asyncio.Event()
+        self._signals = 0
+        self._began = clock.now()
+        self._reloads: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serve until a signal says stop. Raises DnsguardError if it cannot start."""
+        settings = self._settings
+        log = logs.start(settings.log_format, settings.log_level)
+        try:
+            pairs = bind_all(settings)
+            policy = await resolve_upstreams(settings.policy, self._resolvers, logger.warning)
+            driver = Driver(policy, Access(settings.access), report)
+            self._driver = driver
+            await driver.start([udp for udp, _ in pairs], [tcp for _, tcp in pairs])
+            admin, admin_at = await self._open_admin(driver)
+            self._watch_signals()
+            tune_collector()
+            self._say_ready(pairs, admin_at)
+            await self._stopping.wait()
+            logger.info("stopping: answering what is under way")
+            await driver.stop(settings.policy.ask.deadline)
+            if admin is not None:
+                await admin.close()
+            logger.info("stopped")
+        finally:
+            log.stop()
+
+    async def _open_admin(self, driver: Driver) -> tuple[HttpServer | None, str]:
+        address = self._settings.admin
+        if address is None:
+            return None, "off"
+        # Imported here, as the exporter is the larger part of start-up and may be switched off.
+        from dnsguard.admin.metrics import Exporter
+        from dnsguard.admin.routes import routes
+
+        server = HttpServer(routes(Exporter(driver), self._missing))
+        try:
+            port = await server.listen(address.host, address.port)
+        except OSError as error:
+            raise CannotListen(
+                f"admin address {address}: {error.strerror}. "
+                "Choose another with --admin ADDR:PORT, or --admin off"
+            ) from None
+        return server, f"http://{address._replace(port=port)}"
+
+    def _missing(self) -> str:
+        if self._stopping.is_set():
+            return "stopping"
+        return "" if self._driver is not None and self._driver.listeners else "listeners"
+
+    def _say_ready(
+        self, pairs: Sequence[tuple[socket.socket, socket.socket]], admin: str
+    ) -> None:
+        listening = ", ".join(_shown(udp) for udp, _ in pairs)
+        zones = "; ".join(
+            f"{zone.name} -> {', '.join(str(u) for u in zone.upstreams)}"
+            for zone in self._settings.policy.zones
+        )
+        took = (clock.now() - self._began) * 1000
+        logger.info(
+            "dnsguard %s ready in %.0f ms: listening on %s (UDP, TCP); upstreams %s; admin %s",
+            __version__, took, listening, zones, admin,
+        )  # fmt: skip
+
+    # -- signals ----------------------------------------------------------------------------
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
+
+    def _stop(self) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            raise SystemExit(1)
+        self._stopping.set()
+
+    def _begin_reload(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
+        """Take new settings, or keep the old ones and say why."""
+        assert self._driver is not None
+        try:
+            settings = self._load()
+            policy = await resolve_upstreams(settings.policy, self._resolvers, logger.warning)
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                logger.error("settings not taken, the old ones stay: %s", mistake)
+            return
+        except DnsguardError as error:
+            logger.error("settings not taken, the old ones stay: %s", error)
+            return
+        if (settings.listen, settings.admin) != (self._settings.listen, self._settings.admin):
+            logger.warning("listen and admin addresses change at a restart only")
+        self._settings = settings
+        logger.setLevel(settings.log_level.upper())
+        self._driver.reload(policy, Access(settings.access))
+        logger.info("settings taken")
+
+
+def bind_all(settings: Settings) -> list[tuple[socket.socket, socket.socket]]:
+    """Return a (UDP, TCP) pair of sockets for each listen address; none if one cannot be had."""
+    pairs: list[tuple[socket.socket, socket.socket]] = []
+    for address in settings.listen:
+        try:
+            pairs.append(_bind_pair(address.host, address.port))
+        except OSError as error:
+            for pair in pairs:
+                for sock in pair:
+                    sock.close()
+            raise CannotListen(f"cannot listen on {address}: {_advice(error, address.port)}") from None
+    return pairs
+
+
+def _bind_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+    for attempt in range(SAME_PORT_TRIES):
+        udp = bind_udp(host, port)
+        try:
+            return udp, bind_tcp(host, udp.getsockname()[1])
+        except OSError:
+            udp.close()
+            if port or attempt + 1 == SAME_PORT_TRIES:
+                raise
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _advice(error: OSError, port: int) -> str:
+    if isinstance(error, PermissionError):
+        return (
+            f"{error.strerror}. Ports below 1024 need a privilege: choose a higher one, or set "
+            f"the sysctl net.ipv4.ip_unprivileged_port_start={port}"
+        )
+    return f"{error.strerror}. Choose another address with --listen ADDR:PORT"
+
+
+def _shown(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ipaddress.ip_address(host).version == 6 else f"{host}:{port}"
+
+
+def tune_collector() -> None:
+    """Spare the collector what is there for good, and the queries its long walks."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_YOUNG, GC_MIDDLE, GC_OLD)
+
+
+def report(notice: Notice) -> None:
+    """Write one notice of the engine to the log."""
+    level = {"info": 20, "warning": 30, "error": 40}[notice.level]
+    extra = {"event": notice.event, "fields": dict(notice.fields)}
+    logger.log(level, "%s", notice.text, extra=extra)
