@@ -22,10 +22,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from benchmarks.asking import LOOPBACK, Reply, ask, stub
 
@@ -36,6 +37,7 @@ PACKAGES = {
     "taskset": "util-linux",
 }
 SETTLE_SECONDS = 15.0  # the longest a server may take to answer its first query
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_SECONDS = 5.0  # the longest a server may take to stop before it is killed
 
 
@@ -63,6 +65,7 @@ class Program:
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    started: float  # the moment before exec
     port: int = 0  # where it listens, if it is a server
     ended: bool = False
 
@@ -94,6 +97,9 @@ class Program:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
+    def tail(self) -> str:
+        return "\n".join(self.output().splitlines()[-15:])
+
 
 class Bench:
     """The temporary directory and the processes of one run, all gone when the run is over."""
@@ -101,16 +107,22 @@ class Bench:
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="dnsguard-bench-"))
         self.programs: list[Program] = []
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Bench:
-        signal.signal(signal.SIGTERM, _leave)
-        signal.signal(signal.SIGHUP, _leave)
+        self._handlers = {number: signal.getsignal(number) for number in ENDINGS}
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _leave)
         return self
 
     def __exit__(self, *_: object) -> None:
+        for ending in ENDINGS:  # a second Ctrl-C must not leave half of it running
+            signal.signal(ending, signal.SIG_IGN)
         for program in reversed(self.programs):
             program.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def start(
         self, name: str, command: Sequence[str], port: int = 0, cpu: int | None = None
@@ -118,6 +130,7 @@ class Bench:
         """Start `command`, its output in a file; pinned to one processor when `cpu` is given."""
         log = self.directory / f"{name}-{len(self.programs)}.log"
         with log.open("wb") as sink:
+            started = time.monotonic()
             process = subprocess.Popen(
                 pinned(command, cpu),
                 stdin=subprocess.DEVNULL,
@@ -127,9 +140,14 @@ class Bench:
                 env=os.environ | {"PYTHONPATH": python_path()},
                 start_new_session=True,
             )
-        program = Program(name, process, log, port)
+        program = Program(name, process, log, started, port)
         self.programs.append(program)
         return program
+
+    def own_cpu_seconds(self) -> float:
+        """CPU seconds so far of this script and all it started, the ended ones included."""
+        groups = {program.pid for program in self.programs if not program.ended}
+        return sum(os.times()[:4]) + group_cpu_seconds(groups)
 
     def file(self, name: str, text: str) -> Path:
         path = self.directory / name
@@ -283,12 +301,12 @@ def cpu_seconds(pid: int) -> float:
     return parse_stat(Path(f"/proc/{pid}/stat").read_text(), os.sysconf("SC_CLK_TCK"))
 
 
-def group_cpu_seconds(pgid: int) -> float:
-    """CPU seconds of every process in a group: NSD answers from a child of the one we started."""
+def group_cpu_seconds(groups: Collection[int]) -> float:
+    """CPU seconds of every process in these groups: NSD answers from a child of the one started."""
     used = 0.0
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if os.getpgid(int(path.name)) == pgid:
+            if os.getpgid(int(path.name)) in groups:
                 used += cpu_seconds(int(path.name))
     return used
 
@@ -312,6 +330,22 @@ def machine() -> dict[str, str]:
         "python": sys.version.split()[0],
         "load before": f"{os.getloadavg()[0]:.2f}",
     }
+
+
+class Noise:
+    """How many processors strangers used since this was made: what spoils a measurement."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._start = time.monotonic()
+        self._before = self._strangers()
+
+    def processors(self) -> float:
+        used = self._strangers() - self._before
+        return max(0.0, used / (time.monotonic() - self._start))
+
+    def _strangers(self) -> float:
+        return busy_seconds() - self._bench.own_cpu_seconds()
 
 
 # --- the report -----------------------------------------------------------------------

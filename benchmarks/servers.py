@@ -44,6 +44,7 @@ server:
     xfrdfile: "{directory}/nsd-xfrd.state"
     xfrdir: "{directory}"
     rrl-ratelimit: 0
+    minimal-responses: yes
     verbosity: 0
 remote-control:
     control-enable: no
@@ -53,8 +54,12 @@ remote-control:
     return text
 
 
-def unbound_config(directory: Path, port: int, upstream: int, *, stale: bool) -> str:
-    """One thread that forwards everything to `upstream`; with serve-expired when `stale` is set."""
+def unbound_config(directory: Path, port: int, upstream: int, stale_after: int | None) -> str:
+    """One thread that forwards everything to `upstream`.
+
+    `stale_after` is serve-expired-client-timeout in milliseconds: 1800 asks first (RFC 8767), 0
+    gives the stale answer at once; None serves nothing stale.
+    """
     text = f"""\
 server:
     interface: {LOOPBACK}
@@ -73,18 +78,20 @@ server:
     qname-minimisation: no
     minimal-responses: yes
     edns-buffer-size: 1232
+    so-rcvbuf: 1m
+    so-sndbuf: 1m
     outgoing-range: 8192
     num-queries-per-thread: 4096
     msg-cache-size: 256m
     rrset-cache-size: 512m
     cache-max-ttl: 86400
 """
-    if stale:
-        text += """\
+    if stale_after is not None:
+        text += f"""\
     serve-expired: yes
     serve-expired-ttl: 259200
     serve-expired-reply-ttl: 30
-    serve-expired-client-timeout: 1800
+    serve-expired-client-timeout: {stale_after}
     ede: yes
     ede-serve-expired: yes
 """
@@ -101,9 +108,11 @@ def start_nsd(
     return bench.start("nsd", ["nsd", "-d", "-c", str(config)], port, cpu)
 
 
-def start_unbound(bench: Bench, upstream: int, *, stale: bool, cpu: int | None = None) -> Program:
+def start_unbound(
+    bench: Bench, upstream: int, stale_after: int | None = None, cpu: int | None = None
+) -> Program:
     port = free_port()
-    text = unbound_config(bench.directory, port, upstream, stale=stale)
+    text = unbound_config(bench.directory, port, upstream, stale_after)
     config = bench.file(f"unbound-{port}.conf", text)
     return bench.start("unbound", ["unbound", "-d", "-p", "-c", str(config)], port, cpu)
 
@@ -112,7 +121,7 @@ def start_dnsguard(bench: Bench, upstream: int, *extra: str, cpu: int | None = N
     port, admin = free_port(), free_port()
     command = [sys.executable, "-m", "dnsguard", "serve", "--listen", f"{LOOPBACK}:{port}"]
     command += ["--upstream", f"{LOOPBACK}:{upstream}", "--admin", f"{LOOPBACK}:{admin}"]
-    return bench.start("dnsguard", [*command, "--no-state", *extra], port, cpu)
+    return bench.start("dnsguard", [*command, *extra], port, cpu)
 
 
 def start_servfail(bench: Bench, port: int) -> Program:

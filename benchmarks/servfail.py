@@ -1,7 +1,7 @@
 """A DNS server that is there and of no use: it answers every query with SERVFAIL, over UDP and TCP.
 
-`python benchmarks/servfail.py PORT` waits until the port is free and takes it at once, so that it can
-stand in for a server that is killed that instant. It reads no further than the header (RFC 1035
+`python benchmarks/servfail.py PORT` waits until the port is free and takes it at once, so that it
+can stand in for a server that is killed that instant. It reads no further than the header (RFC 1035
 section 4.1.1) and sends everything else back as it came, the OPT record too.
 """
 

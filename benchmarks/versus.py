@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import secrets
 import shutil
 import subprocess
@@ -21,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import harness, servers
-from benchmarks.harness import Bench, Program, median, say
+from benchmarks.harness import Bench, Load, Noise, Program, median, say
 
 HIT_NAMES = 1000
 HIT_ZONE = "hit.svc.cluster.local"
@@ -84,7 +83,7 @@ class Sample:
     qps: float
     cpu_us: float  # of the server, per answered query
     busy: float  # share of one processor that the server used
-    others: float  # processors used by anything but server, NSD and dnsperf: the noise
+    others: float  # processors used by strangers: the noise
     lost: int
     errors: int
 
@@ -132,8 +131,8 @@ def start_echo(bench: Bench, cpu: int | None) -> list[Program]:
     return [bench.start("echo", [str(binary), str(port)], port, cpu)]
 
 
-def start_servers(bench: Bench, options: argparse.Namespace) -> tuple[Program, list[Program]]:
-    """NSD behind, and each server to be measured."""
+def start_servers(bench: Bench, options: argparse.Namespace) -> list[Program]:
+    """The servers to be measured, and NSD behind them."""
     front, back = (0, 1) if options.pin else (None, None)
     hits = {f"n{number}": f"10.0.{number >> 8}.{number & 255}" for number in range(HIT_NAMES)}
     wild = {"*": MISS_ADDRESS}
@@ -150,7 +149,7 @@ def start_servers(bench: Bench, options: argparse.Namespace) -> tuple[Program, l
             extra = ("--set", "cache.max_bytes=512MiB")
             fronts.append(servers.start_dnsguard(bench, nsd.port, *extra, cpu=front))
         elif name == "unbound":
-            fronts.append(servers.start_unbound(bench, nsd.port, stale=False, cpu=front))
+            fronts.append(servers.start_unbound(bench, nsd.port, cpu=front))
         elif name == "echo":
             fronts += start_echo(bench, front)
         else:
@@ -158,20 +157,20 @@ def start_servers(bench: Bench, options: argparse.Namespace) -> tuple[Program, l
     for server in fronts:
         if server.name != "echo":
             harness.await_answer(server, f"n0.{HIT_ZONE}")
-    return nsd, fronts
+    return fronts
 
 
 def measure(
-    number: int, work: str, server: Program, nsd: Program, names: Path, options: argparse.Namespace
+    bench: Bench, number: int, work: str, server: Program, names: Path, options: argparse.Namespace
 ) -> Sample:
     """One dnsperf run; a miss run goes through its file once, so that no name comes twice."""
     flags = ["-l", str(options.seconds), "-q", str(options.outstanding), "-t", "2"]
     flags += ["-n", "1"] if work == "miss" else []
-    before = accounts(server, nsd)
+    noise = Noise(bench)
+    before = harness.cpu_seconds(server.pid)
     load = harness.dnsperf(server.port, names, *flags, cpu=1 if options.pin else None)
-    used, known, busy = (
-        now - then for now, then in zip(accounts(server, nsd), before, strict=True)
-    )
+    watch(server, load)
+    used = harness.cpu_seconds(server.pid) - before
     return Sample(
         round=number,
         work=work,
@@ -179,25 +178,25 @@ def measure(
         qps=load.qps,
         cpu_us=1e6 * used / max(load.completed, 1),
         busy=used / load.seconds,
-        others=max(0.0, busy - known) / load.seconds,
+        others=noise.processors(),
         lost=load.lost,
         errors=load.completed - load.rcodes.get("NOERROR", 0),
     )
 
 
-def accounts(server: Program, nsd: Program) -> tuple[float, float, float]:
-    """CPU seconds so far: of the server; of server, NSD and dnsperf; of everything here."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    mine = harness.cpu_seconds(server.pid)
-    known = mine + harness.group_cpu_seconds(nsd.pid) + children.ru_utime + children.ru_stime
-    return mine, known, harness.busy_seconds()
+def watch(server: Program, load: Load) -> None:
+    """A server that loses queries or fails them is worth a look at once: its log goes with it."""
+    failed = load.completed - load.rcodes.get("NOERROR", 0)
+    if load.lost or failed:
+        say(f"{server.name} lost {load.lost} and failed {failed} queries. Its log ends with:")
+        say(server.tail() or "(nothing)")
 
 
 def run(bench: Bench, options: argparse.Namespace) -> list[Sample]:
-    nsd, fronts = start_servers(bench, options)
+    fronts = start_servers(bench, options)
     hit_names = bench.file("hit.names", "".join(f"n{n}.{HIT_ZONE} A\n" for n in range(HIT_NAMES)))
     for server in fronts:
-        harness.dnsperf(server.port, hit_names, "-n", "2", "-q", "50")
+        watch(server, harness.dnsperf(server.port, hit_names, "-n", "2", "-q", "50"))
     samples: list[Sample] = []
     for number in range(1, options.rounds + 1):
         for work in ("hit", "miss"):
@@ -207,7 +206,7 @@ def run(bench: Bench, options: argparse.Namespace) -> list[Sample]:
             for server in fronts[turn:] + fronts[:turn]:
                 if work == "miss" and server.name == "echo":
                     continue
-                one = measure(number, work, server, nsd, names, options)
+                one = measure(bench, number, work, server, names, options)
                 samples.append(one)
                 say(
                     f"round {number}/{options.rounds} {work:4} {server.name:8} {one.qps:8,.0f} qps "

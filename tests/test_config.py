@@ -11,12 +11,7 @@ from typing import Any
 import pytest
 
 from dnsguard.config import Address, Given, Origin, load, others, resolv_conf
-from dnsguard.config.keys import (
-    KEYS,
-    Key,
-    env_name,
-    from_env_name,
-)
+from dnsguard.config.keys import KEYS, Key, env_name, from_env_name
 from dnsguard.core import policy
 from dnsguard.core.policy import StalePolicy, Upstream
 from tests.settings_from import RESOLVER, SET, flag, loaded, mistakes_of, written

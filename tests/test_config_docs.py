@@ -5,11 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dnsguard.config.keys import (
-    KEYS,
-    ZONE_KEYS,
-    Key,
-)
+from dnsguard.config.keys import KEYS, ZONE_KEYS, Key
 from tests.settings_from import flag, loaded, mistakes_of, written
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "settings.md"

@@ -11,12 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from dnsguard.config import yaml_file
-from dnsguard.config.keys import (
-    KEYS,
-    ZONE_KEYS,
-    find,
-    is_section,
-)
+from dnsguard.config.keys import KEYS, ZONE_KEYS, find, is_section
 from dnsguard.core import policy
 from dnsguard.errors import ConfigError, Mistake
 from tests.settings_from import SET, flag, loaded, mistakes_of, written

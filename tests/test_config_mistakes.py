@@ -6,11 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dnsguard.config.keys import (
-    KEYS,
-    Key,
-    nearest,
-)
+from dnsguard.config.keys import KEYS, Key, nearest
 from dnsguard.errors import Mistake
 from tests.settings_from import flag, loaded, mistakes_of, written
 

@@ -157,7 +157,7 @@ def _cache(engine: Engine, now: float) -> Iterator[Metric]:
     entries.add_metric(("failure",), len(engine.failures))
     yield entries
     yield evicted
-    octets = sum(cache.octets) + engine.datagrams.octets + engine.streams.octets
+    octets = cache.total + engine.datagrams.octets + engine.streams.octets
     yield GaugeMetricFamily(
         "dnsguard_cache_bytes", "Memory charged to the cache.", value=octets
     )

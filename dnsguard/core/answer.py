@@ -9,10 +9,11 @@ nothing but the question asked is ever answered from what comes out.
 from __future__ import annotations
 
 from enum import IntEnum
-from struct import error as StructError
+from struct import Struct, error as StructError
 
 from dnsguard.core.wire import (
     AD,
+    C_ANY,
     HEADER_OCTETS,
     NOERROR,
     NXDOMAIN,
@@ -29,11 +30,14 @@ from dnsguard.core.wire import (
 from dnsguard.errors import WireError
 
 CHAIN_MAX = 16  # links of a CNAME chain; longer ones are loops or mistakes
+NAMES_MAX = 128  # spellings of names read in one message: pointers make long names of few octets
 SOA_TAIL = 20  # serial, refresh, retry, expire, minimum: what follows the two names
-TTL_SIGN = 0x80000000  # RFC 8767 section 4: the top bit means "very long", not zero
 OFFSETS_SHARED_MAX = 4096
 
-_NONE: tuple[int, ...] = ()
+_ONE_AND_OPT = b"\0\1\0\1\0\0\0\1"  # counts: one question, one answer, one additional record
+_OPT_START = b"\0\0\x29"  # the root, type OPT
+_OPT_OCTETS = 11  # an OPT record without options
+_TTL_LENGTH = Struct("!IH")
 _shared: dict[tuple[int, ...], tuple[int, ...]] = {}
 
 
@@ -66,21 +70,26 @@ def read_answer(
 ) -> Answer:
     """Read a reply whose header and question are known to match.
 
-    `question` is the question's octets in lower case (name, type, class). TTLs above the maxima
-    are cut to them. Raises `WireError` if the sections do not hold what their counts say.
+    `question` is the question's octets in lower case (name, type, class). The answer's TTLs, and
+    that of a negative answer's SOA, are cut to the maxima. Raises `WireError` if the sections do
+    not hold what their counts say.
     """
     answer = Answer()
     flags = wire[2] << 8 | wire[3]
     answer.rcode = flags & 0xF
     answer.ad = bool(flags & AD)
-    ancount = wire[6] << 8 | wire[7]
     position = HEADER_OCTETS + len(question)
+    if wire[4:HEADER_OCTETS] == _ONE_AND_OPT and _read_one(answer, wire, position, max_ttl):
+        return answer
+    ancount = wire[6] << 8 | wire[7]
+    qclass = question[-2] << 8 | question[-1]
     offsets: list[int] = []
     lowest = max_ttl
     uneven = False
     reached = False
     cnames: dict[bytes, bytes] | None = None
     owners: set[bytes] = set()
+    names: dict[bytes, bytes] = {}
     rrset_ttls: list[tuple[bytes, int, int, int]] = []
     try:
         for index in range(ancount):
@@ -90,31 +99,32 @@ def read_answer(
                 position += 2
             else:
                 position = skip_name(wire, position)
-                owner = read_name(wire, owner_at)
+                owner = _read_once(wire, owner_at, position, names)
                 if owner == question[:-4]:
                     owner = b""
-            rtype, _, ttl, length = RECORD.unpack_from(wire, position)
+            rtype, rclass, ttl, length = RECORD.unpack_from(wire, position)
             offsets.append(position + 4)
             if ttl != lowest:
-                if ttl >= TTL_SIGN:
-                    ttl = max_ttl
+                # A TTL with the top bit set is very long, not zero (RFC 8767 section 4).
                 uneven = uneven or index > 0 or ttl > max_ttl
                 if ttl < lowest:
                     lowest = ttl
             rrset_ttls.append((owner, rtype, ttl, position + 4))
             position += RECORD.size
             if rtype == qtype or qtype == T_ANY:
-                if owner:
-                    owners.add(owner)
-                else:
-                    reached = True
+                if rclass == qclass or qclass == C_ANY:  # data of another class answers nothing
+                    if owner:
+                        owners.add(owner)
+                    else:
+                        reached = True
             elif rtype == T_CNAME:
-                target = read_name(wire, position)
+                target = _read_target(wire, position, length, names)
                 if cnames is None:
                     cnames = {}
                 if cnames.setdefault(owner, target) != target:
-                    answer.kind = Kind.LAME
-                    return answer
+                    return _contradiction(answer, wire)
+            elif rtype == T_OPT:
+                raise WireError("an OPT record outside of the additional section")
             position += length
         soa_ttl, position = _read_rest(wire, position, answer, offsets, max_negative_ttl)
     except (IndexError, StructError):
@@ -126,6 +136,64 @@ def read_answer(
     if uneven:
         answer.wire = _level(answer.wire, rrset_ttls, max_ttl)
     return _judge(answer, reached, cnames is not None, lowest, soa_ttl, offsets)
+
+
+def _read_one(answer: Answer, wire: bytes, start: int, max_ttl: int) -> bool:
+    """Read the most common of replies: one record of the type asked, at the name asked, and OPT.
+
+    Return False, with nothing said, for any other: the long way finds out what it is.
+    """
+    opt = len(wire) - _OPT_OCTETS
+    if opt < start + 12 or wire[opt : opt + 3] != _OPT_START or wire[-6:-4] != b"\0\0":
+        return False
+    # Owner (a pointer to the name asked), type and class as asked; RDLENGTH up to OPT exactly.
+    if wire[start : start + 6] != b"\xc0\x0c" + wire[start - 4 : start] or wire[-2:] != b"\0\0":
+        return False
+    ttl, length = _TTL_LENGTH.unpack_from(wire, start + 6)
+    if length != opt - start - 12 or ttl > max_ttl or answer.rcode:
+        return False
+    answer.kind = Kind.POSITIVE
+    answer.ttl = ttl
+    answer.additional = 0
+    answer.wire = wire[:10] + b"\0\0" + wire[12:opt]
+    offsets = (start + 6,)
+    answer.offsets = _shared.get(offsets) or _share(offsets)
+    return True
+
+
+def _read_once(wire: bytes, start: int, end: int, names: dict[bytes, bytes]) -> bytes:
+    """Return the name that stands from `start` to `end`; `names` are those read before."""
+    spelling = wire[start:end]
+    name = names.get(spelling)
+    if name is None:
+        name = names[spelling] = read_name(wire, start)
+        if len(names) > NAMES_MAX:
+            raise WireError(f"more than {NAMES_MAX} different names in the answer")
+    return name
+
+
+def _read_target(wire: bytes, start: int, length: int, names: dict[bytes, bytes]) -> bytes:
+    """Return the name that a CNAME's RDATA of `length` octets holds."""
+    end = skip_name(wire, start)
+    if end != start + length:
+        raise WireError("a CNAME record holds something else than one name")
+    return _read_once(wire, start, end, names)
+
+
+def _contradiction(answer: Answer, wire: bytes) -> Answer:
+    """Return the answer that two CNAMEs at one name make: none (RFC 2181 section 10.1)."""
+    answer.kind = Kind.LAME
+    answer.wire = wire
+    answer.ttl = answer.additional = 0
+    answer.offsets = ()
+    return answer
+
+
+def _share(offsets: tuple[int, ...]) -> tuple[int, ...]:
+    """Return one object for equal offsets: most replies are shaped like one seen before."""
+    if len(_shared) < OFFSETS_SHARED_MAX:
+        return _shared.setdefault(offsets, offsets)
+    return _shared.get(offsets, offsets)
 
 
 def _read_rest(
@@ -154,6 +222,8 @@ def _read_rest(
                 # RFC 2308 section 5: the SOA goes out with the negative answer's own life.
                 at = offsets[-1]
                 wire = wire[:at] + U32.pack(soa_ttl) + wire[at + 4 :]
+        elif rtype == T_OPT:
+            raise WireError("an OPT record outside of the additional section")
     answer.additional = arcount
     answer.wire = wire
     for index in range(arcount):
@@ -219,10 +289,7 @@ def _judge(
     else:
         answer.kind = Kind.UNPROVEN
         answer.ttl = 0
-    shared = tuple(offsets)
-    if len(_shared) < OFFSETS_SHARED_MAX:
-        shared = _shared.setdefault(shared, shared)
-    answer.offsets = shared
+    answer.offsets = _share(tuple(offsets))
     if answer.additional != (answer.wire[10] << 8 | answer.wire[11]):
         answer.wire = answer.wire[:10] + U16.pack(answer.additional) + answer.wire[12:]
     return answer

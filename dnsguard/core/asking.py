@@ -14,8 +14,8 @@ from typing import Protocol
 from dnsguard.core.actions import Actions, Notice
 from dnsguard.core.answer import Answer, Kind, read_answer
 from dnsguard.core.counters import Counters
-from dnsguard.core.flights import Ask, Flight
-from dnsguard.core.health import Event, Health
+from dnsguard.core.flights import FOREVER, Ask, Flight
+from dnsguard.core.health import Event, Health, State
 from dnsguard.core.policy import Policy
 from dnsguard.core.reply import EDE_NETWORK
 from dnsguard.core.wheel import Due, Wheel
@@ -38,22 +38,26 @@ from dnsguard.core.wire import (
     U16,
     UDP_MAX,
 )
-from dnsguard.core.zones import Server, ZoneState
+from dnsguard.core.zones import KNOWN_PAUSE, RETRY_MIN, Server, ZoneState
 from dnsguard.errors import WireError
 
-RETRY_MIN = 0.25  # seconds before a question is sent again; doubles with every try
 HEDGE_MIN = 0.01  # seconds before a hedged question goes to the second upstream as well
 EDNS_PAUSE = 300.0  # how long a server that choked on EDNS is asked without (RFC 6891 section 6.2.2)
 SAMPLE_PAUSE = 0.001  # one round trip a millisecond is measured; more would only cost
 
+_UP = State.UP  # an enum's members are slow to look up where every miss passes
 REASONS = {SERVFAIL: "servfail", REFUSED: "refused"}  # any other rcode: invalid
 
 # Header of an ask after its id: RD and AD (RFC 6840 section 5.7), CD as the key says; one question.
 _HEADS = (b"\x01\x20\0\1\0\0\0\0", b"\x01\x30\0\1\0\0\0\0")
-_OPTS = (
-    b"\0\1", b"\0" + OPT_FIXED.pack(T_OPT, UDP_MAX, 0, 0, 0, 0),
-    b"\0" + OPT_FIXED.pack(T_OPT, UDP_MAX, 0, 0, DO_BIT, 0),
-)  # fmt: skip
+# What stands before and after the question in an ask with EDNS, by the last octet of the key.
+_AROUND = tuple(
+    (
+        _HEADS[tail >> 1] + b"\0\1",
+        b"\0" + OPT_FIXED.pack(T_OPT, UDP_MAX, 0, 0, DO_BIT if tail & KEY_DO else 0, 0),
+    )
+    for tail in range(4)
+)
 
 
 class Chance(Protocol):
@@ -79,7 +83,7 @@ class Asking:
     ) -> None:
         self.flights: dict[bytes, Flight] = {}
         self.wheel: Wheel[Due] = Wheel()
-        self.policy = policy
+        self.obey(policy)
         self._chance = chance
         self._out = out
         self._counters = counters
@@ -110,23 +114,31 @@ class Asking:
         zone = flight.zone
         servers = zone.servers
         server = servers[0] if len(servers) == 1 else self._choose(flight)
-        flight.attempts += 1
-        timeout = zone.timeout()
-        if flight.attempts == 1:
-            flight.silent_at = now + timeout
-        if flight.attempts < self.policy.ask.attempts:
-            flight.retry_at = now + self._pause(flight, server, timeout)
+        flight.attempts = attempts = flight.attempts + 1
+        if attempts == 1 and self._plain:
+            flight.at = flight.silent_at = now + zone.patience
+            flight.retry_at = now + zone.retry
         else:
-            flight.retry_at = float("inf")
+            if attempts == 1:
+                flight.silent_at = now + zone.patience
+            flight.retry_at = now + self._pause(zone, server, attempts)
+            flight.plan()
         self._send(flight, server, server.streams, now)
-        flight.plan()
 
-    def _pause(self, flight: Flight, server: Server, timeout: float) -> float:
+    def _pause(self, zone: ZoneState, server: Server, attempts: int) -> float:
+        """Return how long try number `attempts` of a question has before the next, in seconds."""
         ask = self.policy.ask
-        if ask.policy == "hedged" and flight.attempts < len(flight.zone.servers):
+        if attempts >= ask.attempts:
+            return FOREVER
+        if ask.policy == "hedged" and attempts < len(zone.servers):
             return max(2 * server.health.trip.usual, HEDGE_MIN)
-        pause = max(RETRY_MIN, 2 * timeout) * 2 ** (flight.attempts - 1)
-        return float(min(pause, ask.deadline / ask.attempts))
+        return min(zone.retry * (1 << attempts - 1), ask.deadline / ask.attempts)
+
+    def obey(self, policy: Policy) -> None:
+        """Follow another policy from now on."""
+        self.policy = policy
+        # The usual first try needs no arithmetic: `zone.retry` is at least twice its patience.
+        self._plain = policy.ask.attempts > 1 and policy.ask.policy != "hedged"
 
     def _choose(self, flight: Flight) -> Server:
         """Return the server to ask next: least tried by this flight, up before down, in order."""
@@ -148,10 +160,11 @@ class Asking:
         question = flight.question
         if self.policy.ask.case_randomization:
             question = self._spell(question)
-        if now < server.edns_again_at:
+        if server.edns_again_at > now:
             wire = _HEADS[tail >> 1] + b"\0\0" + question
         else:
-            wire = _HEADS[tail >> 1] + _OPTS[0] + question + _OPTS[1 + (tail & KEY_DO)]
+            before, after = _AROUND[tail]
+            wire = before + question + after
         ask = Ask(flight, server, wire, now, stream, probe)
         flight.asks.append(ask)
         flight.pending += 1
@@ -186,10 +199,11 @@ class Asking:
         if flags & (QR | OPCODE) != QR or data[4:6] != b"\0\1":
             self._counters.ignored["not_a_reply"] += 1
             return False
-        asked = data[HEADER_OCTETS:end]
-        if asked != question and not self._matches(ask, asked, question):
-            self._counters.ignored["question"] += 1
-            return False
+        if data[HEADER_OCTETS:end] != question or self.policy.ask.case_randomization:
+            asked = data[HEADER_OCTETS:end]
+            if not self._matches(ask, asked, question):
+                self._counters.ignored["question"] += 1
+                return False
         rcode = flags & RCODE
         if rcode != 0 and rcode != NXDOMAIN:
             self._bad(ask, rcode, data, now)
@@ -209,12 +223,11 @@ class Asking:
             return True
         self._good(ask, now)
         if not self._landed(flight, answer, now):
-            self._count(ask, "invalid")
             self._fail(ask, "invalid", "an answer that does not answer", now)
             return True
-        self._count(ask, "ok")
-        if answer.kind is Kind.POSITIVE:
-            flight.zone.remember(flight.key, now)
+        zone = flight.zone
+        if now - zone.known_at >= KNOWN_PAUSE and answer.kind is Kind.POSITIVE:
+            zone.remember(flight.key, now)
         self.end(flight, now)
         return True
 
@@ -228,15 +241,19 @@ class Asking:
 
     def _good(self, ask: Ask, now: float) -> None:
         """The server answered: the hot end of a miss, so the usual case is spelled out here."""
-        health = ask.server.health_over(ask.stream)
+        server = ask.server
+        health = server.health if not ask.stream else server.health_over(True)
+        health.outcomes["ok"] += 1
         trip = health.trip
         if now - trip.at >= SAMPLE_PAUSE:
             trip.add(now - ask.sent, now)
-        if health.up:
+            for zone in server.zones:
+                zone.settle()
+        if health.state is _UP:
             health.heard = now
             health.strikes = 0
         else:
-            self._note(ask.server, health, Event.GOOD, now)
+            self._note(server, health, Event.GOOD, now)
 
     def _truncated(self, ask: Ask, now: float) -> None:
         """Ask the same server again over TCP (RFC 7766 section 5)."""
@@ -246,17 +263,20 @@ class Asking:
             self._fail(ask, "invalid", "a truncated answer over TCP", now)
             return
         self._good(ask, now)
-        self._count(ask, "truncated")
         flight.pending -= 1
         health = ask.server.stream_health
         if health.dead and now < health.probe_at:
             self._lost(flight, "unreachable", f"{ask.server.label} fails over TCP", now)
             return
         if any(a.stream and a.server is ask.server for a in flight.asks):
-            return  # it is being asked already
-        flight.silent_at = max(flight.silent_at, now + flight.zone.timeout())
+            if flight.pending <= 0:  # it was asked over TCP already, to no avail
+                self._lost(flight, flight.reason, flight.text, now)
+            return
+        if not health.up:
+            health.probed(now, flight.zone.stale.recheck, self._chance.random())
+        flight.silent_at = max(flight.silent_at, now + flight.zone.patience)
         flight.plan()
-        self._send(flight, ask.server, True, now, probe=health.dead)
+        self._send(flight, ask.server, True, now, probe=not health.up)
 
     def _bad(self, ask: Ask, rcode: int, data: bytes, now: float) -> None:
         """The server answered with an rcode that answers nothing (RFC 8767: a failure)."""
@@ -264,7 +284,7 @@ class Asking:
         health = server.health_over(ask.stream)
         name = RCODE_NAMES.get(rcode, f"rcode {rcode}")
         self._count(ask, name.lower().replace(" ", "_"))
-        if rcode == FORMERR and data[10:12] == b"\0\0" and now >= server.edns_again_at:
+        if rcode == FORMERR and data[10:12] == b"\0\0" and ask.wire[8:10] != b"\0\0":
             server.edns_again_at = now + EDNS_PAUSE
             ask.flight.pending -= 1
             self._send(ask.flight, server, ask.stream, now, ask.probe)
@@ -320,13 +340,16 @@ class Asking:
         zone.inflight -= 1
         if zone.ramp:
             zone.ramp += 1
-        while zone.queue and zone.room(now):
+        while zone.queue and not zone.outage and zone.room(now):
             waiting = zone.queue.popleft()
-            if not waiting.over:
-                waiting.queued = False
-                zone.inflight += 1
-                self._next(waiting, now)
-                self.wheel.set(waiting)
+            if waiting.queued and not waiting.over:
+                self._unqueue(waiting, now)
+
+    def _unqueue(self, flight: Flight, now: float) -> None:
+        flight.queued = False
+        flight.zone.inflight += 1
+        self._next(flight, now)
+        self.wheel.set(flight)
 
     # -- time -------------------------------------------------------------------------------
 
@@ -334,12 +357,8 @@ class Asking:
         """Do what a flight's timers ask for; return True if its clients should stop waiting."""
         late = now >= flight.silent_at
         if late:
-            flight.silent_at = float("inf")
             flight.late = True
-            for ask in flight.asks:
-                health = ask.server.health_over(ask.stream)
-                if health.heard < ask.sent:
-                    self._silent(ask, health, now)
+            flight.silent_at = self._silence(flight, now)
         if now >= flight.ends:
             if not flight.text:
                 flight.text = f"no answer from {', '.join(s.label for s in flight.zone.servers)}"
@@ -347,16 +366,33 @@ class Asking:
             return False
         if now >= flight.retry_at:
             if flight.zone.outage:
-                flight.retry_at = float("inf")
+                flight.retry_at = FOREVER
             else:
                 self._next(flight, now)
         flight.plan()
         self.wheel.set(flight)
         return late
 
-    def _silent(self, ask: Ask, health: Health, now: float) -> None:
-        self._count(ask, "silent")
-        self._note(ask.server, health, Event.SILENT, now)
+    def _silence(self, flight: Flight, now: float) -> float:
+        """Note which servers are silent; return when to look again where it is too early to tell.
+
+        While a server is suspect only the silence of its probe counts: the A and the AAAA question
+        of one client that got lost together are one piece of evidence, not two.
+        """
+        again, found = FOREVER, False
+        for ask in flight.asks:
+            health = ask.server.health_over(ask.stream)
+            if health.heard >= ask.sent:
+                continue
+            sure = ask.sent + health.trip.silence()
+            if now < sure:
+                again = min(again, sure)
+                continue
+            found = True
+            self._count(ask, "silent")
+            if ask.probe or health.up:
+                self._note(ask.server, health, Event.SILENT, now)
+        return FOREVER if found else again
 
     def probe(self, server: Server, now: float) -> None:
         """Send one probe to a server that is due for it: a question that it has answered before."""
@@ -367,10 +403,10 @@ class Asking:
         recheck = zone.stale.recheck
         if zone.known:
             zone.known.rotate(1)
-            key = zone.known[0]
+            key = next((k for k in zone.known if k not in self.flights), zone.known[0])
         else:
             key = zone.suffix + U16.pack(T_SOA) + b"\0\1\0"
-        if health.probed_at > health.heard:
+        if health.probed_at > health.heard and health.state is not State.DOWN:
             self._note(server, health, Event.SILENT, now)  # the probe before came to nothing
         health.probed(now, recheck, self._chance.random())
         self._watch(server)
@@ -379,13 +415,16 @@ class Asking:
             flight = Flight(key, key[:-1], zone, now)
             flight.attempts = self.policy.ask.attempts  # a probe is one packet
             flight.ends = now + self.policy.ask.deadline
-            flight.silent_at = now + max(zone.timeout(), RETRY_MIN)
+            flight.silent_at = now + max(zone.patience, RETRY_MIN)
             flight.plan()
             zone.inflight += 1
             self.flights[key] = flight
             self.wheel.set(flight)
         elif flight.queued:
-            return
+            self._unqueue(flight, now)
+        elif not flight.waiters:
+            flight.ends = now + self.policy.ask.deadline  # its answer must not come too late
+            flight.plan()
         self._send(flight, server, server.streams, now, probe=True)
 
     def _note(self, server: Server, health: Health, event: Event, now: float) -> None:
@@ -400,6 +439,7 @@ class Asking:
         if health.dead != was_dead:
             self._say(server, health, now)
         for zone in server.zones:
+            zone.settle()
             if zone.review(now):
                 self._changed(zone, now)
 

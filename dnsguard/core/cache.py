@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
-from dnsguard.core.entry import Entry
+from dnsguard.core.entry import ENTRY_OVERHEAD, Entry
 
 PROBATION, PROTECTED, NEGATIVE = 0, 1, 2
 SEGMENT_NAMES = ("probation", "protected", "negative")
@@ -31,7 +31,7 @@ SEATS_SLACK = 64
 class Cache:
     """Entries by key, at most `max_octets` of them by their own account."""
 
-    __slots__ = ("_live", "_queues", "evicted", "get", "index", "max_octets", "octets")
+    __slots__ = ("_live", "_queues", "evicted", "get", "index", "max_octets", "octets", "total")
 
     def __init__(self, max_octets: int) -> None:
         self.max_octets = max_octets
@@ -39,7 +39,8 @@ class Cache:
         self.get = self.index.get
         self._queues: tuple[deque[bytes], ...] = (deque(), deque(), deque())
         self._live = [0, 0, 0]
-        self.octets = [0, 0, 0]
+        self.octets = [0, 0, 0]  # by segment
+        self.total = 0
         self.evicted = [0, 0, 0]
 
     def __len__(self) -> int:
@@ -51,11 +52,13 @@ class Cache:
 
     def put(self, entry: Entry, now: float) -> None:
         """Store `entry` in place of what had its key; make room if that takes too much."""
-        old = self.index.get(entry.key)
-        segment = NEGATIVE if entry.negative else PROBATION
+        key = entry.key
+        old = self.index.get(key)
+        segment = NEGATIVE if entry.kind else PROBATION  # POSITIVE is 0
         seated = False
         if old is not None:
-            old.spoil()
+            if old.packets is not None:
+                old.spoil()
             entry.hits = old.hits
             entry.recent = old.recent
             self._charge(old.segment, -1, -old.size)
@@ -63,27 +66,37 @@ class Cache:
             if seated:
                 segment = old.segment
         entry.segment = segment
-        self.index[entry.key] = entry
-        self._charge(segment, 1, entry.size)
+        self.index[key] = entry
+        size = len(entry.wire) + len(key) + ENTRY_OVERHEAD  # entry.size, spelled out
+        self._live[segment] += 1
+        self.octets[segment] += size
+        self.total += size
         if not seated:
-            self._seat(entry.key, segment)
-        if self.octets[NEGATIVE] > self.max_octets * NEGATIVE_SHARE:
-            self._shrink(NEGATIVE, now)
-        self._fit(now)
+            queue = self._queues[segment]
+            queue.append(key)
+            if len(queue) > 2 * self._live[segment] + SEATS_SLACK:
+                self._sweep(segment)
+        if segment == NEGATIVE:  # first, lest a negative push out what is good
+            self._fit_negatives(now)
+        if self.total > self.max_octets:
+            self._fit(now)
 
     def resize(self, max_octets: int, now: float) -> None:
         """Keep to another bound from now on."""
         self.max_octets = max_octets
-        while self.octets[NEGATIVE] > max_octets * NEGATIVE_SHARE and self._shrink(NEGATIVE, now):
-            pass
+        self._fit_negatives(now)
         self._fit(now)
+
+    def _fit_negatives(self, now: float) -> None:
+        """Evict negatives, however many it takes, until they keep to their own budget."""
+        while self.octets[NEGATIVE] > self.max_octets * NEGATIVE_SHARE:
+            self._shrink(NEGATIVE, now)
 
     def _fit(self, now: float) -> None:
         """Evict from probation while it is over its share, else from what is protected."""
-        while sum(self.octets) > self.max_octets:
-            small = self.octets[PROBATION] > self.max_octets * PROBATION_SHARE
-            if not self._shrink(PROBATION if small or not self._live[PROTECTED] else PROTECTED, now):
-                break
+        while self.total > self.max_octets:
+            crowded = self.octets[PROBATION] > self.max_octets * PROBATION_SHARE
+            self._shrink(PROBATION if crowded else PROTECTED, now)
 
     def remove(self, key: bytes) -> Entry | None:
         """Forget the entry under `key`; return it, or None if there was none."""
@@ -94,36 +107,34 @@ class Cache:
         return entry
 
     def newest(self, most: int) -> Iterator[Entry]:
-        """Yield up to `most` entries that are not negative, latest learned first."""
-        for queue in self._queues[:NEGATIVE]:
-            for key in islice(reversed(queue), most):
-                entry = self.index.get(key)
-                if entry is not None and not entry.negative:
-                    yield entry
+        """Yield what sits on the last `most` seats of either queue of positives, latest first."""
+        for segment in (PROBATION, PROTECTED):
+            for key in islice(reversed(self._queues[segment]), most):
+                if self._sits(key, segment):
+                    yield self.index[key]
 
     def _charge(self, segment: int, count: int, octets: int) -> None:
         self._live[segment] += count
         self.octets[segment] += octets
+        self.total += octets
 
-    def _seat(self, key: bytes, segment: int) -> None:
-        """Put `key` at the end of a queue; sweep out empty seats once they are the majority."""
+    def _sweep(self, segment: int) -> None:
+        """Take the empty seats out of a queue, now that they are the majority."""
         queue = self._queues[segment]
-        queue.append(key)
-        if len(queue) > 2 * self._live[segment] + SEATS_SLACK:
-            seats = dict.fromkeys(k for k in queue if self._sits(k, segment))
-            queue.clear()
-            queue.extend(seats)
+        seats = dict.fromkeys(key for key in queue if self._sits(key, segment))
+        queue.clear()
+        queue.extend(seats)
 
     def _sits(self, key: bytes, segment: int) -> bool:
         entry = self.index.get(key)
         return entry is not None and entry.segment == segment
 
-    def _shrink(self, segment: int, now: float) -> bool:
-        """Take one entry out of a segment, by eviction or promotion; False if it has none."""
+    def _shrink(self, segment: int, now: float) -> None:
+        """Take one entry out of a segment that has any, by eviction or promotion."""
         queue = self._queues[segment]
         laps = 0
-        while queue:
-            key = queue.popleft()
+        while True:
+            key = queue.popleft()  # whatever is in a segment has a seat in its queue
             entry = self.index.get(key)
             if entry is None or entry.segment != segment:
                 continue  # an empty seat: purged, or turned from positive to negative
@@ -132,8 +143,8 @@ class Cache:
                 self._charge(PROBATION, -1, -entry.size)
                 entry.segment = PROTECTED
                 self._charge(PROTECTED, 1, entry.size)
-                self._seat(key, PROTECTED)
-                return True
+                self._queues[PROTECTED].append(key)
+                return
             if entry.recent > 0 and alive and segment != PROBATION and laps < LAPS_MAX:
                 entry.recent -= 1
                 laps += 1
@@ -141,5 +152,4 @@ class Cache:
                 continue
             self.remove(key)
             self.evicted[segment] += 1
-            return True
-        return False
+            return

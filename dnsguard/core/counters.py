@@ -6,6 +6,7 @@ up a label; names and help texts live with the exporter.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 
 # Seconds. A hit takes microseconds, a client timer at most 1.8 s, a cold name's life is 4 s.
@@ -29,12 +30,7 @@ class Histogram:
 
     def observe(self, seconds: float, times: int = 1) -> None:
         """Count `times` observations of `seconds`."""
-        index = 0
-        for bound in BUCKETS:
-            if seconds <= bound:
-                break
-            index += 1
-        self.counts[index] += times
+        self.counts[bisect_left(BUCKETS, seconds)] += times
         self.total += seconds * times
 
 

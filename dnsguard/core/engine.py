@@ -10,9 +10,8 @@ what failed.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-
-from cachetools import LRUCache
 
 from dnsguard.core import reply
 from dnsguard.core.actions import Actions, Notice
@@ -22,7 +21,6 @@ from dnsguard.core.cache import Cache
 from dnsguard.core.counters import Counters
 from dnsguard.core.entry import Entry
 from dnsguard.core.flights import Ask, Failure, Flight
-from dnsguard.core.health import Event
 from dnsguard.core.packets import Packet, Packets
 from dnsguard.core.policy import Policy, Upstream
 from dnsguard.core.reply import EDE_NETWORK, EDE_UNREACHABLE
@@ -46,6 +44,9 @@ FAILURES_MAX = 8192  # cold names whose failure is remembered (RFC 9520 section 
 FAILURE_FIRST, FAILURE_MAX = 1.0, 30.0  # seconds; RFC 9520 allows 1 s to 5 min
 PACKETS_SHARE = 1 / 8  # of cache.max_bytes, for finished replies
 META_FIRST, META_LAST = 249, 254  # TKEY to MAILA: never data, see RFC 6895 section 3.1
+_POSITIVE = Kind.POSITIVE  # an enum's members are slow to look up where every miss passes
+_FETCHED = ("upstream", 0)
+_ANY = T_ANY.to_bytes(2, "big")
 KEEP_TYPES = (1, 28)  # A and AAAA: what a client asks for a name it wants to reach
 KEEP_RETRY = 5.0
 
@@ -84,12 +85,14 @@ class Engine:
         room = int(octets * PACKETS_SHARE / 2)
         self.datagrams = Packets(room, self._fold, locate)
         self.streams = Packets(room, self._fold)
-        self.failures: LRUCache[bytes, Failure] = LRUCache(FAILURES_MAX)
+        self.failures: OrderedDict[bytes, Failure] = OrderedDict()
         self.zones = build_zones(policy, now, {})
         self.asking = Asking(
             policy, chance, self.out, self.counters,
             self._landed, self._crashed, self._zone_changed, self._holds,
         )  # fmt: skip
+        self.answer = self.asking.answer  # an upstream's message
+        self.failed = self.asking.failed  # the network's word that there will be none
         self._is_ours = is_ours
         self._prefetches = policy.prefetch.fraction > 0
         self._kept: list[Keep] = []
@@ -255,39 +258,37 @@ class Engine:
 
     # -- an upstream's message --------------------------------------------------------------
 
-    def answer(self, ask: Ask, data: bytes, now: float) -> bool:
-        """Take a message that came for `ask` by source and id; False if the wait goes on."""
-        return self.asking.answer(ask, data, now)
-
-    def failed(self, ask: Ask, event: Event, now: float) -> None:
-        """Take the network's word that `ask` cannot be answered."""
-        self.asking.failed(ask, event, now)
-
     def _landed(self, flight: Flight, answer: Answer, now: float) -> bool:
         """Take a flight's answer; False if a usable older one must not give way to it."""
         key = flight.key
         old = self.cache.get(key)
-        if answer.kind is Kind.LAME or answer.kind is Kind.UNPROVEN:
-            if answer.kind is Kind.LAME and answer.rcode == 0 and not answer.offsets:
-                return False
-            if old is not None and now < old.dies():
-                return False
+        kind = answer.kind
+        keep = kind is _POSITIVE
+        if not keep:
+            keep = kind is Kind.NODATA or kind is Kind.NXDOMAIN
+            if not keep:
+                if kind is Kind.LAME and answer.rcode == 0 and not answer.offsets:
+                    return False
+                if old is not None and now < old.dies():
+                    return False
         entry = Entry(key, answer, flight.zone, now)
-        if answer.kind <= Kind.NXDOMAIN and flight.question[-4:-2] != b"\0\xff":
+        if keep and key[-5:-3] != _ANY:
             if answer.ttl > 0:
                 self.cache.put(entry, now)
             elif old is not None:
-                self.cache.remove(key)  # RFC 8767 section 4: TTL 0 is never kept, nor what it replaces
-        if self.failures and key in self.failures:
-            del self.failures[key]
+                self.cache.remove(key)  # RFC 8767 section 4: TTL 0 is never kept, nor what it ends
+        if self.failures:
+            self.failures.pop(key, None)
         waiters = flight.waiters
         if waiters:
-            replies = self.out.replies
+            replies, observe = self.out.replies, self.counters.latency.observe
             for query in waiters:
                 replies.append((query.client, reply.fresh(entry, query, now)))
-                self.counters.latency.observe(now - query.at)
-            entry.hits += len(waiters) if old is None else 0
-            self.counters.answers["upstream", entry.rcode] += len(waiters)
+                observe(now - query.at)
+            if old is None:
+                entry.hits = len(waiters)
+            counted = _FETCHED if entry.rcode == 0 else ("upstream", entry.rcode)
+            self.counters.answers[counted] += len(waiters)
             flight.waiters = []
         return True
 
@@ -307,8 +308,12 @@ class Engine:
             return
         old = self.failures.get(key)
         pause = FAILURE_FIRST
-        if old is not None and old.at >= flight.zone.recovered:
-            pause = min(old.pause * 2, FAILURE_MAX)
+        if old is not None:
+            if old.at >= flight.zone.recovered:
+                pause = min(old.pause * 2, FAILURE_MAX)
+            del self.failures[key]
+        elif len(self.failures) >= FAILURES_MAX:
+            self.failures.popitem(last=False)
         self.failures[key] = Failure(now, pause, code, text)
         for query in waiters:
             self.counters.latency.observe(now - query.at)
@@ -408,7 +413,8 @@ class Engine:
         for server in servers.values():
             server.zones = []
         before = {zone.name: zone for zone in self.zones.all}
-        self.policy = self.asking.policy = policy
+        self.policy = policy
+        self.asking.obey(policy)
         self._prefetches = policy.prefetch.fraction > 0
         self.zones = build_zones(policy, now, servers)
         for zone in self.zones.all:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from dnsguard.core.zones import Server, ZoneState
 
 
+FOREVER = float("inf")
+
+
 class Ask:
     """One message to one upstream. `wire` lacks its id, which the sender draws."""
 
@@ -63,7 +66,7 @@ class Flight:
         self.late = False  # clients have stopped waiting for it
         self.queued = False
         self.over = False
-        self.silent_at = self.retry_at = self.ends = self.at = float("inf")
+        self.silent_at = self.retry_at = self.ends = self.at = FOREVER
 
     def plan(self) -> None:
         """Set `at` to the earliest instant that is still to come."""

@@ -77,20 +77,21 @@ JITTER = 0.25  # share of a pause that chance may take off, so that a fleet does
 
 TIMEOUT_MIN, TIMEOUT_MAX = 0.05, 1.8  # 1.8 s: RFC 8767 section 5; 50 ms: a busy node's scheduling
 TIMEOUT_UNKNOWN = 0.4  # before the first measurement
+SILENCE_TIMES = 1.5  # times the slowest round trip of late, before slow is called silent
 USUAL_SECONDS = 600.0  # how slowly the usual round trip follows the present one
 USUAL_SAMPLES = 16  # until so many samples, the usual one follows as fast as the present one
 LAGGING_TIMES, LAGGING_MIN = 4.0, 0.1  # present over usual, and seconds, to be called lagging
 
 
 class RoundTrip:
-    """Round trips of one upstream, in seconds: present (RFC 6298 weights) and usual."""
+    """Round trips of one upstream, in seconds: present (RFC 6298 weights), usual, slowest of late."""
 
-    __slots__ = ("_samples", "at", "present", "spread", "usual")
+    __slots__ = ("_samples", "at", "present", "slowest", "spread", "usual")
 
     def __init__(self) -> None:
         self.at = float("-inf")  # the last sample's instant
         self._samples = 0
-        self.present = self.usual = self.spread = 0.0
+        self.present = self.usual = self.spread = self.slowest = 0.0
 
     def add(self, seconds: float, now: float) -> None:
         """Take one measured round trip."""
@@ -99,6 +100,7 @@ class RoundTrip:
             self.spread = seconds / 2
         self._samples += 1
         self.present += (seconds - self.present) / 8
+        self.slowest = max(seconds, self.slowest + (seconds - self.slowest) / 8)
         share = 1 / 8
         if self._samples > USUAL_SAMPLES:
             share = min(share, (now - self.at) / USUAL_SECONDS)
@@ -112,6 +114,10 @@ class RoundTrip:
         if self._samples == 0:
             return TIMEOUT_UNKNOWN
         return min(max(self.usual + 4 * self.spread, TIMEOUT_MIN), TIMEOUT_MAX)
+
+    def silence(self) -> float:
+        """Return how long nothing must have come before it is silent and not merely slow."""
+        return max(self.timeout(), SILENCE_TIMES * self.slowest)
 
     def lagging(self) -> bool:
         """True while answers come, but far later than they usually do."""
@@ -181,7 +187,7 @@ class Health:
         """
         self.note(Event.PROBE, now)
         self.probed_at = now
-        pause = min(self.backoff, recheck)
-        self.probe_at = now + pause * (1 - JITTER * chance)
+        pause = min(self.backoff, recheck) * (1 - JITTER * chance)
+        self.probe_at = now + max(pause, self.trip.silence())  # not before this one can be in
         self.backoff = min(self.backoff * 2, recheck)
 

@@ -56,14 +56,14 @@ class Packets:
         """Remember `wire` as the reply to every query whose octets after the id are `tail`."""
         old = self.table.get(tail)
         if old is not None:
-            if old.hits:
-                self._on_fold(old)
+            self._retire(old)
         elif len(self.table) >= self._most:
             self._drop_oldest()
         if entry.packets is None:
             entry.packets = []
         elif len(entry.packets) >= PACKET_AT_ONE_ENTRY_MAX:
-            entry.packets = [p for p in entry.packets if p.until > 0.0 and p is not old]
+            # Replies from one entry end at the same instants: one that ends earlier has ended.
+            entry.packets = [p for p in entry.packets if p.until >= until]
             if len(entry.packets) >= PACKET_AT_ONE_ENTRY_MAX:
                 return
         # Two octets on: the id before them is the client's own and comes from its query.

@@ -1,7 +1,7 @@
-"""The settings that decisions depend on, as frozen values: what `config` produces and `core` obeys.
+"""The settings that decisions depend on, as frozen values: `config` makes them, `core` obeys.
 
-Nothing here reads a file or knows a default's origin; the reasons for the defaults stand beside them.
-Durations are seconds, sizes are bytes.
+Nothing here reads a file or knows where a value came from; the reasons for the defaults stand
+beside them. Durations are seconds, sizes are bytes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Upstream:
 class StalePolicy:
     """When an answer past its TTL may still be served (RFC 8767)."""
 
-    max_age: float = 3 * 86400.0  # RFC 8767 section 5 suggests one to three days; Roblox 2021 took 73 h
+    max_age: float = 3 * 86400.0  # RFC 8767 section 5: one to three days; Roblox 2021 took 73 h
     answer_ttl: int = 30  # RFC 8767 section 4: 30 s recommended; never above the original TTL
     client_timeout: float | None = None  # None: from the measured round trip
     recheck: float = 5.0  # how long a failed refresh is not tried again
@@ -58,7 +58,7 @@ class CachePolicy:
 class AskPolicy:
     """How an upstream is asked."""
 
-    deadline: float = 4.0  # a cold name's whole life; below the 5 s after which stub resolvers give up
+    deadline: float = 4.0  # a cold name's whole life; stub resolvers give up after 5 s
     attempts: int = 3  # RFC 9520 section 3.1: no more than three packets a question and server
     policy: Literal["sequential", "fastest", "hedged"] = "sequential"
     case_randomization: bool = False
@@ -85,7 +85,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """One zone and the upstreams that answer for it; `name` is presentation form, `.` for the root."""
+    """One zone and the upstreams that answer for it; `name` is presentation form, `.` the root."""
 
     name: str
     upstreams: tuple[Upstream, ...]

@@ -2,7 +2,7 @@
 
 The question goes out as it came in, byte for byte; id, flags and TTLs are patched in a copy of the
 stored octets; OPT is our own, and only there if the client sent one. A reply that does not fit is
-cut to an empty one with TC, the same whether it was fresh, stale or just fetched (RFC 2181 section 9).
+cut to an empty one with TC, be it fresh, stale or just fetched (RFC 2181 section 9).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dnsguard.core.wire import (
     AD,
     CD,
     DO_BIT,
+    HEADER_OCTETS,
     KEY_DO,
     NXDOMAIN,
     OPT_FIXED,
@@ -56,18 +57,29 @@ def fresh(entry: Entry, query: Query, now: float) -> bytes:
     """Return the reply to `query` from an entry that has not expired, TTLs counted down."""
     wire = entry.wire
     question = query.question
-    out = bytearray(wire)
+    start = HEADER_OCTETS + len(question)
     flags = QR | RA | (query.flags & (RD | CD)) | entry.rcode & 0xF
     if entry.ad and query.wants_ad:
         flags |= AD
-    out[0:4] = query.id + U16.pack(flags)
-    out[12 : 12 + len(question)] = question
     age = int(now - entry.stored)
-    if age > 0:
-        for offset in entry.offsets:
-            ttl = U32.unpack_from(wire, offset)[0] - age
-            U32.pack_into(out, offset, ttl if ttl > 0 else 0)
-    return _close(out, entry, query, _OPT_DO if query.key[-1] & KEY_DO else _OPT_PLAIN)
+    body = wire[start:] if age <= 0 else _aged(wire, entry.offsets, age)[start:]
+    if query.edns:
+        opt = _OPT_DO if query.key[-1] & KEY_DO else _OPT_PLAIN
+        out = b"".join((
+            query.id, flags.to_bytes(2, "big"), wire[4:10],
+            (entry.additional + 1).to_bytes(2, "big"), question, body, opt,
+        ))  # fmt: skip
+    else:
+        out = b"".join((query.id, flags.to_bytes(2, "big"), wire[4:12], question, body))
+    return out if len(out) <= query.limit else truncated(query, entry.rcode)
+
+
+def _aged(wire: bytes, offsets: tuple[int, ...], age: int) -> bytearray:
+    """Return a copy of `wire` with every TTL less by `age` seconds, but not below zero."""
+    out = bytearray(wire)
+    for offset in offsets:
+        U32.pack_into(out, offset, max(0, U32.unpack_from(wire, offset)[0] - age))
+    return out
 
 
 def stale(entry: Entry, query: Query, reason: str) -> bytes:
@@ -85,24 +97,15 @@ def stale(entry: Entry, query: Query, reason: str) -> bytes:
     for offset in entry.offsets:
         if U32.unpack_from(out, offset)[0] > most:
             U32.pack_into(out, offset, most)
-    opt = b""
     if query.edns:
         code = EDE_STALE_NXDOMAIN if entry.rcode == NXDOMAIN else EDE_STALE
         do = bool(query.key[-1] & KEY_DO)
         opt = _opt(do, _ede(code, reason))
         if len(out) + len(opt) > query.limit:
             opt = _opt(do, _ede(code, ""))  # an explanation never pushes an answer over its limit
-    return _close(out, entry, query, opt)
-
-
-def _close(out: bytearray, entry: Entry, query: Query, opt: bytes) -> bytes:
-    """Add OPT where the client sent one; cut what is over the client's limit."""
-    if query.edns:
         out[10:12] = U16.pack(entry.additional + 1)
         out += opt
-    if len(out) > query.limit:
-        return truncated(query, entry.rcode)
-    return bytes(out)
+    return bytes(out) if len(out) <= query.limit else truncated(query, entry.rcode)
 
 
 def truncated(query: Query, rcode: int = 0) -> bytes:
@@ -112,7 +115,10 @@ def truncated(query: Query, rcode: int = 0) -> bytes:
 
 def failure(query: Query, rcode: int, code: int | None = None, text: str = "") -> bytes:
     """Return a reply without data: `rcode`, and why in an extended error if the client has EDNS."""
-    return _empty(query, rcode, 0, b"" if code is None else _ede(code, text))
+    if code is None:
+        return _empty(query, rcode, 0, b"")
+    out = _empty(query, rcode, 0, _ede(code, text))
+    return out if len(out) <= query.limit else _empty(query, rcode, 0, _ede(code, ""))
 
 
 def _empty(query: Query, rcode: int, extra_flags: int, options: bytes) -> bytes:

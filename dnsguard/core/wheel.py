@@ -52,7 +52,8 @@ class Wheel(Generic[Thing]):
         What was set early and has moved to a later instant is set again, not returned.
         """
         found: dict[int, Thing] = {}
-        while self._order and self._order[0] <= now * SLOTS_A_SECOND:
+        # The division is the one of `next`, lest rounding make its instant a little too early here.
+        while self._order and self._order[0] / SLOTS_A_SECOND <= now:
             for thing in self._slots.pop(heappop(self._order)):
                 if thing.over:
                     continue

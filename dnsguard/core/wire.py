@@ -30,6 +30,7 @@ RCODE_NAMES = {
 }  # fmt: skip
 
 T_CNAME, T_SOA, T_OPT, T_TSIG, T_IXFR, T_AXFR, T_ANY = 5, 6, 41, 250, 251, 252, 255
+C_ANY = 255
 
 DO_BIT = 0x8000
 RECORD = Struct("!HHIH")  # type, class, TTL, RDLENGTH: what follows an owner name
@@ -174,7 +175,7 @@ def _read_opt(
             raise Malformed("a record runs past the end", FORMERR, question)
         if rtype == T_TSIG:
             # We cannot pass a signed message unmodified (RFC 5625 section 4.5), so we decline it.
-            raise Malformed("TSIG is not supported", REFUSED, question)
+            raise Malformed("TSIG is not supported", REFUSED, question, found is not None)
         if rtype != T_OPT:
             continue
         if found is not None or data[owner]:
@@ -212,7 +213,7 @@ def skip_name(data: bytes, position: int) -> int:
                 data[position + 1]  # the pointer's second octet must be there
                 return position + 2
             position += label + 1
-            if position - start > NAME_MAX:
+            if position - start >= NAME_MAX:  # the zero octet is still to come
                 raise WireError(f"name over {NAME_MAX} octets at octet {start}")
     except IndexError:
         raise WireError(f"name runs past the end at octet {start}") from None
@@ -263,12 +264,14 @@ def name_octets(text: str) -> bytes:
             labels.append(bytearray())
             continue
         if char == "\\":
-            digits = escaped[position : position + 3]
-            if len(digits) == 3 and digits.isdecimal() and int(digits) < 256:
+            char = escaped[position : position + 1]
+            if char.isdecimal():
+                digits = escaped[position : position + 3]
+                if len(digits) < 3 or not digits.isdecimal() or int(digits) > 255:
+                    raise WireError(f"{text!r} is not a domain name: \\DDD is from 000 to 255")
                 labels[-1].append(int(digits))
                 position += 3
                 continue
-            char = escaped[position : position + 1]
             position += 1
         if not char or not char.isascii():
             raise WireError(f"{text!r} is not a domain name: only ASCII, or \\DDD")
@@ -276,7 +279,9 @@ def name_octets(text: str) -> bytes:
     if not labels[-1]:
         labels.pop()  # the dot at the end
     if any(not 0 < len(label) <= LABEL_MAX for label in labels):
-        raise WireError(f"{text!r} is not a domain name: a label is empty or over {LABEL_MAX} octets")
+        raise WireError(
+            f"{text!r} is not a domain name: a label of none or over {LABEL_MAX} octets"
+        )
     octets = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
     if len(octets) > NAME_MAX:
         raise WireError(f"{text!r} is not a domain name: over {NAME_MAX} octets")

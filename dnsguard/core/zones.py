@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KNOWN_MAX = 8  # names that answered lately, to probe with: one of them may be the one that fails
 KNOWN_PAUSE = 1.0
+RETRY_MIN = 0.25  # seconds before a question is sent again; doubles with every try
 RAMP_START, RAMP_END = 8, 256  # questions in flight allowed at recovery, and when to stop counting
 RAMP_SECONDS = 10.0
 
@@ -52,8 +53,8 @@ class ZoneState:
     """One zone at run time."""
 
     __slots__ = (
-        "inflight", "known", "known_at", "name", "outage", "outage_since", "queue", "ramp",
-        "ramp_until", "recovered", "servers", "stale", "suffix",
+        "inflight", "known", "known_at", "name", "outage", "outage_since", "patience", "queue",
+        "ramp", "ramp_until", "retry", "recovered", "servers", "stale", "suffix",
     )  # fmt: skip
 
     def __init__(self, policy: Zone, servers: tuple[Server, ...]) -> None:
@@ -72,6 +73,8 @@ class ZoneState:
         self.known: deque[bytes] = deque(maxlen=KNOWN_MAX)
         self.known_at = float("-inf")
         self.queue: deque[Flight] = deque()
+        self.patience = self.retry = 0.0
+        self.settle()
 
     @property
     def waits(self) -> bool:
@@ -93,6 +96,14 @@ class ZoneState:
             if server.health.up:
                 return server.health.trip.timeout()
         return self.servers[0].health.trip.timeout()
+
+    def settle(self) -> None:
+        """Work out what is wanted with every question and changes with few of them.
+
+        `patience` is `timeout()`; `retry` is how long the first try of a question has, in seconds.
+        """
+        self.patience = self.timeout()
+        self.retry = max(RETRY_MIN, 2 * self.patience)
 
     def review(self, now: float) -> bool:
         """Follow the upstreams' health; return True if the zone's state changed."""
@@ -116,10 +127,9 @@ class ZoneState:
 
     def remember(self, key: bytes, now: float) -> None:
         """Keep `key` as a name known to exist, to probe with; one a second is plenty."""
-        if now - self.known_at >= KNOWN_PAUSE:
-            self.known_at = now
-            if key not in self.known:
-                self.known.append(key)
+        self.known_at = now
+        if key not in self.known:
+            self.known.append(key)
 
     def room(self, now: float) -> bool:
         """True if another question may be sent: recovery opens the tap slowly (RFC 4697 spirit)."""

@@ -22,7 +22,7 @@ from dnsguard.errors import DnsguardError
 
 TAIL_LINES_MAX = 30  # of a child's complaints, kept to be shown should it die
 PACKAGE_HOME = str(Path(__file__).resolve().parents[2])
-STOP_SECONDS = 4.0  # longer than serve needs to drain; then it is killed
+STOP_SECONDS = 2.0  # a demo's last queries are not worth a longer wait
 
 
 class ChildDied(DnsguardError):
@@ -85,7 +85,7 @@ class Child:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL if stderr else asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**_environment(), "PYTHONPATH": path},
             start_new_session=True,
         )
         child = cls(title, process)
@@ -111,27 +111,39 @@ class Child:
         last = "".join(f"\n  {line}" for line in self._tail)
         return ChildDied(f"{self.title} {how}." + (f" Its last words:{last}" if last else ""))
 
-    async def stop(self) -> None:
+    def hang_up(self) -> None:
+        """Close the child's stdin, as the end of the demo does."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    async def stop(self, patience: float = STOP_SECONDS) -> None:
         """Ask it to end, wait a while, then make it; returns when it is gone."""
         process = self._process
         if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-                # A process that someone froze with SIGSTOP hears SIGTERM only once it runs.
-                process.send_signal(signal.SIGCONT)
-            if process.stdin is not None:
-                process.stdin.close()
+            # One that someone froze with SIGSTOP hears SIGTERM only once it runs.
+            self._signal(signal.SIGTERM)
+            self._signal(signal.SIGCONT)
+            self.hang_up()
             try:
-                await asyncio.wait_for(process.wait(), STOP_SECONDS)
+                await asyncio.wait_for(process.wait(), patience)
             except TimeoutError:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                self._signal(signal.SIGKILL)
                 await process.wait()
         await asyncio.gather(*self._readers)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Not by `send_signal`, which would reap the child before asyncio's watcher does."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, number)
 
     def _read(self, stream: asyncio.StreamReader | None, *receivers: Callable[[str], None]) -> None:
         if stream is not None:
             self._readers.append(asyncio.create_task(_lines(stream, receivers)))
+
+
+def _environment() -> dict[str, str]:
+    """The user's, without the settings of a dnsguard elsewhere: a demo is the same everywhere."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("DNSGUARD_")}
 
 
 async def _lines(stream: asyncio.StreamReader, receivers: Sequence[Callable[[str], None]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from dnsguard.demo import words
@@ -25,14 +26,19 @@ class Lines:
         self._say(f"starting {what}")
 
     def frame(self, show: Show) -> None:
-        second = int(show.now - GRACE_SECONDS) - 1
-        if second > self._told and second < show.settings.timeline.total:
+        self._tell(show, int(show.now - GRACE_SECONDS))
+
+    def _tell(self, show: Show, until: int) -> None:
+        """Every whole second before `until` that was not told yet."""
+        plan = show.settings.timeline
+        end = math.ceil(plan.total)
+        for second in range(self._told + 1, min(until, end)):
             self._told = second
-            plan = show.settings.timeline
-            when = f"{words.clock(second + 1)} of {words.clock(plan.total)}"
+            when = f"{words.clock(second + 1)} of {words.clock(end)}"
             self._say(f"{when}  {plan.at(second).title:<8}  {told(show, second)}")
 
     def summary(self, show: Show, summaries: dict[str, Summary]) -> None:
+        self._tell(show, int(show.now))
         guard, plain = summaries[GUARD], summaries[PLAIN]
         died, back = show.outage
         self._say("")

@@ -13,7 +13,7 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -42,8 +42,9 @@ class Entry:
 class PlainCache(asyncio.DatagramProtocol):
     """The clients' side: answers, or asks `Upstream` and answers then."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, clock: Callable[[], float] = time.monotonic) -> None:
         self._upstream = upstream
+        self._clock = clock
         self._entries: dict[Key, Entry] = {}
         self._flights: dict[Key, list[tuple[DNSRecord, Client]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -58,7 +59,7 @@ class PlainCache(asyncio.DatagramProtocol):
             key = key_of(query)
         except (DNSError, ValueError, RecursionError, IndexError):
             return
-        now = time.monotonic()
+        now = self._clock()
         entry = self._entries.get(key)
         if entry is not None and now < entry.expires:
             self._send(query, entry.record, address, int(now - entry.stored))
@@ -72,7 +73,7 @@ class PlainCache(asyncio.DatagramProtocol):
 
     async def _fetch(self, key: Key, wire: bytes) -> None:
         record = await self._upstream.ask(wire)
-        now = time.monotonic()
+        now = self._clock()
         if record is not None and (ttl := lifetime(record)) > 0:
             if len(self._entries) >= ENTRIES_MAX:
                 self._entries.clear()
@@ -160,7 +161,9 @@ def lifetime(record: DNSRecord) -> float:
 
 
 @contextlib.asynccontextmanager
-async def forwarding(upstream_port: int) -> AsyncIterator[int]:
+async def forwarding(
+    upstream_port: int, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[int]:
     """Run the forwarder in this loop; yields its port."""
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as undo:
@@ -169,7 +172,7 @@ async def forwarding(upstream_port: int) -> AsyncIterator[int]:
         )
         undo.callback(outer.close)
         inner, _ = await loop.create_datagram_endpoint(
-            lambda: PlainCache(upstream), local_addr=(HOST, 0)
+            lambda: PlainCache(upstream, clock), local_addr=(HOST, 0)
         )
         undo.callback(inner.close)
         yield inner.get_extra_info("sockname")[1]

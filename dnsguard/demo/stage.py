@@ -8,6 +8,7 @@ with its last words. What is drawn is a `Screen`'s business.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import math
@@ -207,7 +208,9 @@ async def perform(settings: Settings, screen: Screen) -> int:
                 await _play(stage, screen, keys)
                 code = 1 if stage.show.lost else 0
                 if not settings.once:
-                    await _stay(stage, screen, keys)
+                    # To be interrupted is how it ends from here on, and no failure.
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await _stay(stage, screen, keys)
                 return code
     finally:
         screen.close()

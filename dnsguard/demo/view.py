@@ -7,7 +7,7 @@ Knows no process and no socket: it reads a `Show`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.box import ROUNDED, SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -30,6 +30,7 @@ RUNNING, FUTURE = "░", "·"
 LABEL_WIDTH = 13
 SHARE_WIDTH = 9
 FRAME_WIDTH = 6  # the panel's border and padding
+NUMBER_WIDTH = 18
 CELL_WIDTH_MAX = 2
 WIDTH_MAX = 120
 
@@ -73,28 +74,27 @@ class View:
         guard, plain = summaries[GUARD], summaries[PLAIN]
         died, back = show.outage
         caption = Text(f"An outage of {back - died:.0f} s, as the clients saw it", "bold")
+        shares = {target: summary.share for target, summary in summaries.items()}
         good = not show.lost
         sentence = words.verdict(show.lost, show.tally.answered[GUARD], plain)
         verdict = Text("✔ " if good else "✘ ", f"bold {FRESH if good else BROKEN}")
         self._console.print(
             self._panel(
-                caption, Text(), *strips(show, self._inner), legend(), Text(),
+                caption, Text(), *strips(show, self._inner, shares), legend(), Text(),
                 summary_table(guard, plain, self._inner), verdict.append(sentence),
             )
         )  # fmt: skip
 
     def staying(self, show: Show, keys: bool) -> None:
         self._keys = keys
-        table = Table.grid(padding=(0, 2))
-        for command, meaning in words.try_it(show):
-            table.add_row(Text(command, "bold cyan"), Text(meaning, "dim"))
-        kill = Table.grid(padding=(0, 2))
-        for command, meaning in words.break_it(show):
-            kill.add_row(Text(command, "bold cyan"), Text(meaning, "dim"))
-        self._console.print(
-            Text("\n Still up. From another terminal:", "bold"), indented(table),
-            Text("\n Break the cluster DNS yourself:", "bold"), indented(kill),
-        )  # fmt: skip
+        for title, commands in (
+            ("Still up. From another terminal:", words.try_it(show)),
+            ("Break the cluster DNS yourself:", words.break_it(show)),
+        ):
+            self._console.print(Text(f"\n {title}", "bold"))
+            for line in commands_text(commands, self._width):
+                # Never wrapped here, so that what is copied is one line.
+                self._console.print(line, soft_wrap=True)
 
     def idle(self, show: Show) -> None:
         keys = Text("  ").join(
@@ -140,10 +140,20 @@ class View:
             self._live = None
 
 
-def indented(table: Table) -> Table:
-    outer = Table.grid(padding=(0, 0, 0, 3))
-    outer.add_row(table)
-    return outer
+def commands_text(commands: Sequence[tuple[str, str]], width: int) -> Iterator[Text]:
+    """Each command with its meaning: beside it if all of them fit so, else above."""
+    longest = max(len(command) for command, _ in commands)
+    beside = longest + max(len(meaning) for _, meaning in commands) + 8 <= width
+    for command, meaning in commands:
+        if beside:
+            yield (
+                Text("   ")
+                .append(command.ljust(longest), "bold cyan")
+                .append(f"  # {meaning}", "dim")
+            )
+        else:
+            yield Text(f"   # {meaning}", "dim")
+            yield Text("   ").append(command, "bold cyan")
 
 
 def condition(show: Show) -> Text:
@@ -154,8 +164,8 @@ def condition(show: Show) -> Text:
 def legend() -> Text:
     text = Text(" " * LABEL_WIDTH)
     for glyph, style, meaning in (
-        (FULL, FRESH, "fresh"), (FULL, STALE, "last good answer, marked stale"),
-        (f"{PARTLY[-1]}{PARTLY[2]}{EMPTY}", BROKEN, "queries left without"),
+        (FULL, FRESH, "fresh"), (FULL, STALE, "stale, marked so"),
+        (f"{PARTLY[-1]}{PARTLY[1]}{EMPTY}", BROKEN, "some or none answered"),
     ):  # fmt: skip
         text.append(glyph, style).append(f" {meaning}   ", "dim")
     return text
@@ -181,14 +191,16 @@ def merged(cells: Mapping[int, Cell], start: int, end: int) -> Cell:
     return total
 
 
-def strips(show: Show, width: int) -> list[RenderableType]:
+def strips(
+    show: Show, width: int, shares: Mapping[str, float] | None = None
+) -> list[RenderableType]:
     """The phases and, under them, one strip a target: what happened so far."""
     plan, now = show.settings.timeline, show.now
     room = width - LABEL_WIDTH - SHARE_WIDTH
     seconds = math.ceil(plan.total)
     each = math.ceil(seconds / room)  # seconds a column; one, unless the timeline is long
     cell_width = max(1, min(CELL_WIDTH_MAX, room // seconds))
-    died, back = show.outage
+    died, back = show.outage  # in whole seconds while it lasts; measured once it is over
     rows: list[RenderableType] = [ruler(plan, now, each, cell_width)]
     for target in TARGETS:
         row = Text(TITLES[target].ljust(LABEL_WIDTH), "bold")
@@ -198,7 +210,9 @@ def strips(show: Show, width: int) -> list[RenderableType]:
             else:
                 text, style = (RUNNING if start <= now else FUTURE), "dim"
             row.append(text * cell_width, style)
-        share = show.tally.share_since(target, died, min(math.floor(now), back))
+        share: float | None = show.tally.share_since(target, int(died), int(min(now, back)))
+        if shares is not None:
+            share = shares[target]
         row.append((words.share(share) if now > died + 1 else "").rjust(SHARE_WIDTH), "bold")
         rows.append(row)
     return rows
@@ -209,7 +223,8 @@ def ruler(plan: Timeline, now: float, each: int, cell_width: int) -> Text:
     text = Text(" " * LABEL_WIDTH)
     for phase in plan.phases:
         columns = round(phase.end / each) - round(phase.start / each)
-        name = f" {phase.title}"[: columns * cell_width].ljust(columns * cell_width)
+        room = columns * cell_width
+        name = f"{'' if room <= len(phase.title) else ' '}{phase.title}"[:room].ljust(room)
         style = MODE_STYLES[phase.mode]
         text.append(name, f"bold white on {style}" if phase.start <= now else f"{style} on grey19")
     in_outage = now > show_from(plan)
@@ -223,7 +238,7 @@ def show_from(plan: Timeline) -> float:
 
 def rolling(show: Show, width: int) -> list[RenderableType]:
     """The last seconds, for as long as the demo stays up."""
-    notes = 32
+    notes = 36  # share, latency and age beside the strip
     room = width - LABEL_WIDTH - notes
     last = int(show.now)  # the second that is not over
     rows: list[RenderableType] = []
@@ -246,7 +261,7 @@ def numbers(show: Show, width: int) -> Table:
     tally = show.tally
     guard, plain = (tally.cells[target].get(second, Cell()) for target in TARGETS)
     asked = {target: tally.asked_in[target].get(second, 0) for target in TARGETS}
-    table = columns(width, "this second")
+    table = columns(width, "last second")
 
     def row(title: str, mine: str, theirs: str, style: str = "") -> None:
         table.add_row(title, Text(mine, style), Text(theirs, style))
@@ -259,7 +274,7 @@ def numbers(show: Show, width: int) -> Table:
     table.add_row("answered", share_text(guard), share_text(plain))
     row("latency p50 · p99", speed(guard), speed(plain))
     row("age of the oldest answer", words.age(guard.oldest), words.age(plain.oldest))
-    row("queries sent to the cluster DNS", f"{asked[GUARD]:,}", f"{asked[PLAIN]:,}")
+    row("queries sent upstream", f"{asked[GUARD]:,}", f"{asked[PLAIN]:,}")
     row("stale answers, so far", f"{tally.stale[GUARD]:,}", f"{tally.stale[PLAIN]:,}")
     return table
 
@@ -272,15 +287,15 @@ def columns(width: int, first: str) -> Table:
     table = Table(
         box=SIMPLE_HEAD, padding=(0, 1), show_edge=False, width=width, header_style="bold"
     )
-    table.add_column(first, ratio=2, no_wrap=True)
-    table.add_column("with dnsguard", justify="right", ratio=1, no_wrap=True)
-    table.add_column("with a plain cache", justify="right", ratio=1, no_wrap=True)
+    table.add_column(first, ratio=1, no_wrap=True)
+    for title in ("with dnsguard", "with a plain cache"):
+        table.add_column(title, justify="right", min_width=NUMBER_WIDTH, no_wrap=True)
     return table
 
 
 def summary_table(guard: Summary, plain: Summary, width: int) -> Table:
     table = columns(width, "measured in this run")
     for title, mine, theirs in words.summary_rows(guard, plain):
-        strong = "bold" if title == "answered" else ""
+        strong = "bold" if title == words.ANSWERED else ""
         table.add_row(Text(title, strong), Text(mine, strong), Text(theirs, strong))
     return table

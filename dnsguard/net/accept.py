@@ -50,6 +50,7 @@ class Client(asyncio.Protocol):
         self._engine = acceptor.engine
         self._frames = FrameReader()
         self._out: list[bytes] = []
+        self.waiting: list[tuple[bytes, bytes]] = []  # replies of the engine
         self._paused = False
         self._ended = False
         self.pending = 0
@@ -114,13 +115,11 @@ class Client(asyncio.Protocol):
         self.transport = None
         self._acceptor.drop(self)
 
-    def queue(self, name: bytes, wire: bytes) -> None:
-        """Take one reply of the engine."""
-        self.pending -= 1
-        self._out.append(frame(wire))
-
     def flush(self) -> None:
-        """Write what is queued; go on reading if there is room again."""
+        """Write what is in `waiting`; go on reading if there is room again."""
+        self.pending -= len(self.waiting)
+        self._out += [frame(wire) for _, wire in self.waiting]
+        self.waiting.clear()
         self._write()
         transport = self.transport
         if transport is None:

@@ -83,10 +83,11 @@ class Driver:
             if out.replies:
                 replies = out.replies[:]
                 out.replies.clear()
-                for client, wire in replies:
-                    sink, name = cast(Origin, client)
-                    sink.queue(name, wire)
-                    sinks[id(sink)] = sink
+                last: Sink | None = None
+                for (sink, name), wire in cast(list[tuple[Origin, bytes]], replies):
+                    if sink is not last:
+                        sinks[id(sink)] = last = sink
+                    sink.waiting.append((name, wire))
         for sink in sinks.values():
             sink.flush()
         if out.notices:

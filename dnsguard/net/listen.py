@@ -21,7 +21,7 @@ from dnsguard.core import reply
 from dnsguard.core.engine import Engine
 from dnsguard.core.wire import REFUSED, Malformed, read_query
 from dnsguard.net.addresses import IPV6_OCTETS, Access, family_of, name_octets
-from dnsguard.net.mmsg import ADDRESS_OCTETS, BATCH, Incoming, Outgoing
+from dnsguard.net.mmsg import ADDRESS_OCTETS, BATCH, Incoming, Outgoing, address
 
 QUERY_OCTETS = 2048  # an honest query is under 600; a longer one is cut here and then malformed
 ROUNDS = 4  # batches read in a row before others get their turn
@@ -35,9 +35,10 @@ _RANGES = tuple(range(n) for n in range(BATCH + 1))
 
 
 class Sink(Protocol):
-    """Where replies to one kind of client are put until the end of a batch."""
+    """Where replies are put, with the address each goes to, until `flush` sends them."""
 
-    def queue(self, name: bytes, wire: bytes) -> None: ...
+    waiting: list[tuple[bytes, bytes]]
+
     def flush(self) -> None: ...
 
 
@@ -85,14 +86,15 @@ class Listener:
         self._name_octets = name_octets(sock.family)
         self._in = Incoming(QUERY_OCTETS, True)
         # The kernel writes how long a sender's address was; all that we send to are as long.
-        self._out = Outgoing(self._name_octets)
-        self._out_own = Outgoing(self._name_octets)
+        self._out = Outgoing(self._name_octets, 2)
+        self._out_own = Outgoing(self._name_octets, 1)
         self._sits = list(range(BATCH))  # which incoming slot each outgoing message points to
-        self._waiting: list[tuple[bytes, bytes]] = []
+        self.waiting: list[tuple[bytes, bytes]] = []  # replies of the engine, and where they go
         self._rate = engine.policy.limits.client_qps
         self._buckets: LRUCache[bytes, list[float]] = LRUCache(RATE_CLIENTS_MAX)
         self.admit(access)
         self.unsent = 0
+        self._stuck = False
         for i in range(BATCH):
             self._out.point_name(i, self._in.names_at + i * ADDRESS_OCTETS)
             self._out.words[4 * i] = self._in.arena_at + i * QUERY_OCTETS
@@ -117,13 +119,21 @@ class Listener:
             now = self._clock()
             missed = self._answer(count, now)
             if missed:
-                client = self._engine.client
-                message, sender, octets = self._in.message, self._in.sender, self._name_octets
-                for i in missed:
-                    client(message(i), (self, sender(i, octets)), now)
-                self._done()
+                self._pass_on(missed, now)
             if count < BATCH:
                 return
+
+    def _pass_on(self, missed: list[int], now: float) -> None:
+        """Hand what no finished reply answers to the engine."""
+        take = self._engine.client
+        incoming, octets = self._in, self._name_octets
+        data, names = incoming.octets_of, incoming.names_of
+        starts, lengths, length_at = incoming.starts, incoming.lengths, incoming.length_at
+        for i in missed:
+            start, name = starts[i], i * ADDRESS_OCTETS
+            client = (self, names[name : name + octets])
+            take(data[start : start + lengths[length_at[i]]], client, now)
+        self._done()
 
     def _answer(self, count: int, now: float) -> list[int]:
         """Answer what can be answered from finished replies; return the slots of the others."""
@@ -180,41 +190,43 @@ class Listener:
             slot = self._sits[message]
             wire = packets[words[4 * message + 2]]
             own = self._in.message(slot)[:2] + wire[2:]
-            self._waiting.append((self._in.sender(slot, self._name_octets), own))
+            self.waiting.append((self._in.sender(slot, self._name_octets), own))
+        self._stuck = True
         self._blocked(self, True)
 
     # -- replies that the engine made -------------------------------------------------------
 
-    def queue(self, name: bytes, wire: bytes) -> None:
-        """Take one reply of the engine for the client at `name`."""
-        self._waiting.append((name, wire))
-
     def flush(self) -> None:
-        """Send every queued reply that the kernel will take."""
-        waiting = self._waiting
-        done = 0
-        out = self._out_own
+        """Send every reply in `waiting` that the kernel will take."""
+        waiting, done = self.waiting, 0
+        out, octets = self._out_own, self._name_octets
+        words, names = out.words, out.names_of
         while done < len(waiting):
             chunk = waiting[done : done + BATCH]
+            at = start = 0
             for name, wire in chunk:
-                out.add(name, wire, b"")
-            sent = 0
-            while sent < len(chunk):
-                result = out.send(self.fd, sent, len(chunk))
+                names[start : start + octets] = name
+                start += ADDRESS_OCTETS
+                words[at] = address(wire)
+                words[at + 1] = len(wire)
+                at += 2
+            sent, count = 0, len(chunk)
+            while sent < count:
+                result = out.send(self.fd, sent, count)
                 if result > 0:
                     sent += result
                 elif result == -errno.EAGAIN:
                     del waiting[: done + sent]
-                    out.clear()
+                    self._stuck = True
                     self._blocked(self, True)
                     return
                 else:
                     self.unsent += 1
                     sent += 1
-            out.clear()
-            done += len(chunk)
-        if waiting:
-            waiting.clear()
+            done += count
+        waiting.clear()
+        if self._stuck:
+            self._stuck = False
             self._blocked(self, False)
 
     # -- who may ask ------------------------------------------------------------------------
@@ -234,7 +246,7 @@ class Listener:
                 self._refuse(i, name, now, "over limits.client_qps")
             else:
                 admitted.append(i)
-        if self._waiting:
+        if self.waiting:
             self.flush()
         return admitted
 
@@ -253,7 +265,7 @@ class Listener:
             query = read_query(self._in.message(index), None, now)
             wire = reply.failure(query, REFUSED, EDE_PROHIBITED, why)
             self._engine.counters.answers["failure", REFUSED] += 1
-            self.queue(name, wire)
+            self.waiting.append((name, wire))
 
     def close(self) -> None:
         """Close the socket; what is still queued is lost."""

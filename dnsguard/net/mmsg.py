@@ -113,28 +113,27 @@ class Incoming:
 
 
 class Outgoing:
-    """Room for a batch of messages to send, each of two pieces that lie anywhere in memory.
+    """Room for a batch of messages to send, each of one or two pieces that lie anywhere in memory.
 
-    `words[at[i]]` and the three words after it are the two pieces' addresses and lengths: writing
-    there is how the datagram loop fills a message.
+    Piece p of message i is the address in `words[at[i] + 2 * p]` and the length in the word after
+    it: writing there is how a loop fills a message. Whoever writes an address keeps what lies
+    there alive until the batch is sent. Names are of `name_octets` octets, none on connected
+    sockets.
     """
 
-    def __init__(self, name_octets: int) -> None:
-        self._name_octets = name_octets
+    def __init__(self, name_octets: int, pieces: int) -> None:
         self._names = _ffi.new("unsigned char[]", ADDRESS_OCTETS * BATCH)
-        self._iov = _ffi.new("struct iovec[]", 2 * BATCH)
+        self._iov = _ffi.new("struct iovec[]", pieces * BATCH)
         self._vec = _ffi.new("struct mmsghdr[]", BATCH)
-        self._names_of = _ffi.buffer(self._names)
+        self.names_of = _ffi.buffer(self._names)
         self.words = memoryview(_ffi.buffer(self._iov)).cast("B").cast("P")
         self._headers = memoryview(_ffi.buffer(self._vec)).cast("B").cast("P")
         self._name_words = tuple(i * _HEADER // _WORD for i in range(BATCH))
-        self.at = tuple(4 * i for i in range(BATCH))
-        self._keep: list[bytes] = []
-        self.count = 0
+        self.at = tuple(2 * pieces * i for i in range(BATCH))
         for i in range(BATCH):
             header = self._vec[i].msg_hdr
-            header.msg_iov = self._iov + 2 * i
-            header.msg_iovlen = 2
+            header.msg_iov = self._iov + pieces * i
+            header.msg_iovlen = pieces
             if name_octets:
                 header.msg_name = self._names + i * ADDRESS_OCTETS
                 header.msg_namelen = name_octets
@@ -143,27 +142,6 @@ class Outgoing:
     def point_name(self, index: int, name_at: int) -> None:
         """Let message `index` go to the socket address that lies at `name_at`."""
         self._headers[self._name_words[index]] = name_at
-
-    def add(self, name: bytes, first: bytes, rest: bytes) -> bool:
-        """Add one message; return True if the batch is now full and must be sent."""
-        i = self.count
-        if name:
-            start = i * ADDRESS_OCTETS
-            self._names_of[start : start + len(name)] = name
-        words, at = self.words, 4 * i
-        words[at] = address(first)
-        words[at + 1] = len(first)
-        words[at + 2] = address(rest)
-        words[at + 3] = len(rest)
-        self._keep.append(first)
-        self._keep.append(rest)
-        self.count = i + 1
-        return self.count == BATCH
-
-    def clear(self) -> None:
-        """Forget what was added."""
-        self._keep.clear()
-        self.count = 0
 
     def send(self, fd: int, start: int, count: int) -> int:
         """Send messages `start` up to `count`; return how many went out, or minus an errno."""

@@ -1,0 +1,233 @@
+"""What must hold at every step of a world, whatever happens in it.
+
+Exactly one reply for each query, to the question that was asked; no answer past its expiry plus
+`stale.max_age`; no TTL above the original's or of 0; one flight for a question and few packets for
+a flight; no packet inside the pause after a failure; memory under its cap. A breach raises at the
+step that committed it. Replies are read with dnspython, so that our own codec is not its own judge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.rcode
+
+from dnsguard.core.engine import FAILURE_FIRST, Engine
+from dnsguard.core.flights import Ask, Flight
+from dnsguard.core.wire import KEY_TAILS, read_query
+
+SLACK = 0.02  # seconds: a slot of the timer wheel, a late wake-up, and rounding
+EDNS_AGAIN = 2  # a question may be sent once more without EDNS, and once more over TCP
+
+
+@dataclass(eq=False)
+class Asked:
+    """One client's question, and in the end its reply."""
+
+    data: bytes
+    at: float
+    stream: bool
+    reply: bytes | None = None
+    answered: float = 0.0
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the reply was there."""
+        assert self.reply is not None
+        return self.answered - self.at
+
+    def read(self) -> Read:
+        assert self.reply is not None
+        return read(self.reply)
+
+
+@dataclass(frozen=True)
+class Read:
+    """What stands in a reply."""
+
+    rcode: str
+    data: tuple[str, ...]  # of the answer section
+    ttls: tuple[int, ...]  # of answer and authority
+    sign: tuple[str, ...]  # the whole content but for its TTLs
+    ede: tuple[tuple[int, str], ...]
+    flags: int
+    edns: bool
+    negative_life: int | None  # of an SOA in the authority section
+
+
+def read(octets: bytes) -> Read:
+    return _read(octets[2:])
+
+
+@lru_cache(maxsize=4096)
+def _read(tail: bytes) -> Read:
+    message = dns.message.from_wire(b"\0\0" + tail, raise_on_truncation=False)
+    sections = (*message.answer, *message.authority)
+    lives = [min(r.ttl, r[0].minimum) for r in message.authority if r.rdtype == 6]
+    return Read(
+        rcode=dns.rcode.to_text(message.rcode()),
+        data=tuple(sorted(item.to_text() for rrset in message.answer for item in rrset)),
+        ttls=tuple(rrset.ttl for rrset in sections),
+        sign=(
+            dns.rcode.to_text(message.rcode()),
+            *sorted(
+                f"{rrset.name} {rrset.rdtype} {item.to_text().rpartition(' ')[0]}"
+                if rrset.rdtype == 6
+                else f"{rrset.name} {rrset.rdtype} {item.to_text()}".lower()
+                for rrset in sections
+                for item in rrset
+            ),
+        ),
+        ede=tuple((int(o.code), o.text or "") for o in message.extended_errors()),
+        flags=message.flags,
+        edns=message.edns >= 0,
+        negative_life=lives[0] if lives else None,
+    )
+
+
+@dataclass
+class Version:
+    """What an upstream said of a question, and when."""
+
+    at: float
+    life: float
+    most: int  # the highest TTL in it
+
+
+class Watch:
+    """Sees every query, reply, ask and answer of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._waiting: dict[int, Asked] = {}
+        self._versions: dict[tuple[bytes, tuple[str, ...]], Version] = {}
+        self._flights: dict[int, Flight] = {}
+        self._by_key: dict[bytes, Flight] = {}
+        self._closed: dict[bytes, float] = {}  # until when a question must not be asked again
+        self._landed: set[int] = set()
+        self._packets: dict[int, int] = {}
+
+    # -- clients ----------------------------------------------------------------------------
+
+    def asked(self, asked: Asked) -> None:
+        self._waiting[id(asked)] = asked
+
+    def replied(self, asked: Asked, octets: bytes, now: float) -> None:
+        assert self._waiting.pop(id(asked), None) is asked, "a second reply to one query"
+        asked.reply, asked.answered = octets, now
+        most = self.engine.policy.ask.deadline + SLACK
+        assert now - asked.at <= most, f"{now - asked.at:.3f} s are too long to wait"
+        query = read_query(asked.data, None, asked.at, asked.stream)
+        assert octets[:2] == query.id
+        assert octets[12 : 12 + len(query.question)] == query.question
+        assert len(octets) <= query.limit
+        found = read(octets)
+        assert found.flags & dns.flags.QR
+        assert found.flags & dns.flags.RA
+        assert not found.flags & dns.flags.AA
+        assert found.edns == query.edns
+        if found.rcode in ("NOERROR", "NXDOMAIN") and not found.flags & dns.flags.TC:
+            self._aged(query.key, found, now)
+
+    def _aged(self, key: bytes, found: Read, now: float) -> None:
+        """Hold an answer's age and TTLs against what upstreams said."""
+        version = self._versions.get((key, found.sign))
+        assert version is not None, f"nobody ever said {found.sign}"
+        stale = self.engine.zones.find(key).stale
+        expires = version.at + version.life
+        assert now < expires + stale.max_age or now == version.at, (
+            f"served {now - expires:.3f} s after its expiry; {stale.max_age} s are allowed"
+        )
+        marked = any(code in (3, 19) for code, _ in found.ede)
+        if now < expires or now == version.at:
+            age = int(now - version.at)
+            limit = version.most - age
+            assert not marked or age == 0 or version.life == 0, "a fresh answer marked as stale"
+        else:
+            limit = min(version.most, stale.answer_ttl)
+            assert marked or not found.edns, "a stale answer that does not say so"
+        for ttl in found.ttls:
+            assert 0 < ttl <= limit or (ttl == 0 and version.at == now), (
+                f"TTL {ttl} where at most {limit} is left"
+            )
+
+    def all_answered(self) -> None:
+        assert not self._waiting, f"without a reply: {list(self._waiting.values())[:3]}"
+
+    # -- upstreams --------------------------------------------------------------------------
+
+    def sent(self, ask: Ask, now: float) -> None:
+        flight = ask.flight
+        key = flight.key
+        assert not flight.over, "asked for a flight that is over"
+        if id(flight) not in self._flights:
+            other = self._by_key.get(key)
+            assert other is None or other.over, "two flights for one question"
+            self._flights[id(flight)] = self._by_key[key] = flight
+            closed = self._closed.get(key, 0.0)
+            assert ask.probe or now >= closed - 1e-6, (
+                f"asked {closed - now:.3f} s before the pause after its failure ended"
+            )
+        if not ask.probe:
+            count = self._packets[id(flight)] = self._packets.get(id(flight), 0) + 1
+            most = self.engine.policy.ask.attempts + EDNS_AGAIN * len(flight.zone.servers)
+            assert count <= most, f"{count} packets for one question"
+
+    def learned(self, ask: Ask, data: bytes, now: float) -> None:
+        """An upstream's message ended the wait for `ask`, whose flight was not over before."""
+        flight = ask.flight
+        if not flight.over:
+            return
+        found = read(data)
+        if found.rcode not in ("NOERROR", "NXDOMAIN") or found.flags & dns.flags.TC:
+            return
+        crashed = self.engine.cache.get(flight.key)
+        if crashed is not None and crashed.failed == now:
+            return
+        self._landed.add(id(flight))
+        limits = self.engine.policy.cache
+        if found.data or found.negative_life is None:
+            life = float(min((*found.ttls, limits.max_ttl))) if found.ttls else 0.0
+            most = min(max(found.ttls, default=0), limits.max_ttl)
+        else:
+            life = float(min(found.negative_life, limits.max_negative_ttl))
+            most = int(life)
+        self._versions[flight.key, found.sign] = Version(now, life, most)
+
+    # -- every step -------------------------------------------------------------------------
+
+    def step(self, now: float) -> None:
+        cache = self.engine.cache
+        assert sum(cache.octets) <= cache.max_octets, "more memory than allowed"
+        for number, flight in list(self._flights.items()):
+            if not flight.over:
+                continue
+            del self._flights[number]
+            self._packets.pop(number, None)
+            if number in self._landed:
+                self._landed.discard(number)
+                self._closed.pop(flight.key, None)
+                continue
+            entry = cache.get(flight.key)
+            kept = entry is not None and now < entry.dies()
+            pause = flight.zone.stale.recheck if kept else FAILURE_FIRST
+            self._closed[flight.key] = now + pause
+        for zone in self.engine.zones.all:
+            if zone.recovered == now:  # a recovery forgets what failed before it
+                find = self.engine.zones.find
+                self._closed = {k: t for k, t in self._closed.items() if find(k) is not zone}
+
+    def books(self) -> None:
+        """What the engine writes down must agree with what there is."""
+        asking = self.engine.asking
+        for zone in self.engine.zones.all:
+            flying = [f for f in asking.flights.values() if f.zone is zone and not f.queued]
+            assert zone.inflight == len(flying), "the count of questions under way is off"
+        for key, flight in asking.flights.items():
+            assert flight.key == key
+            assert not flight.over
+            assert key[-1:] in KEY_TAILS
