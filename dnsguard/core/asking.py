@@ -42,7 +42,7 @@ from dnsguard.core.zones import KNOWN_PAUSE, RETRY_MIN, Server, ZoneState
 from dnsguard.errors import WireError
 
 HEDGE_MIN = 0.01  # seconds before a hedged question goes to the second upstream as well
-EDNS_PAUSE = 300.0  # how long a server that choked on EDNS is asked without (RFC 6891 section 6.2.2)
+EDNS_PAUSE = 300.0  # how long one that choked on EDNS is asked without (RFC 6891 section 6.2.2)
 SAMPLE_PAUSE = 0.001  # one round trip a millisecond is measured; more would only cost
 
 _UP = State.UP  # an enum's members are slow to look up where every miss passes
@@ -291,11 +291,15 @@ class Asking:
             return
         flight = ask.flight
         # Once a flight: three tries for one name are one piece of evidence. While it is suspect,
-        # only the probe's result counts, lest one broken name keep the others' server down.
+        # only the probes' results count, lest one broken name keep the others' server down.
+        health.heard = now
         if (ask.probe or (not flight.failures and health.up)) and self._holds(flight.key):
-            self._note(server, health, Event.BAD, now)
-        else:
-            health.heard = now
+            if health.another(len(flight.zone.known)):
+                health.strikes += 1
+                health.probe_at = now
+                self._watch(server)
+            else:
+                self._note(server, health, Event.BAD, now)
         self._fail(ask, REASONS.get(rcode, "invalid"), f"{server.label} answered {name}", now)
 
     # -- failures ---------------------------------------------------------------------------
@@ -382,7 +386,7 @@ class Asking:
         again, found = FOREVER, False
         for ask in flight.asks:
             health = ask.server.health_over(ask.stream)
-            if health.heard >= ask.sent:
+            if health.heard > ask.sent:
                 continue
             sure = ask.sent + health.trip.silence()
             if now < sure:

@@ -144,6 +144,8 @@ class Cache:
                 entry.segment = PROTECTED
                 self._charge(PROTECTED, 1, entry.size)
                 self._queues[PROTECTED].append(key)
+                if len(self._queues[PROTECTED]) > 2 * self._live[PROTECTED] + SEATS_SLACK:
+                    self._sweep(PROTECTED)
                 return
             if entry.recent > 0 and alive and segment != PROBATION and laps < LAPS_MAX:
                 entry.recent -= 1

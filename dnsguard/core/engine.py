@@ -127,17 +127,19 @@ class Engine:
                 return
         if entry is not None:
             verdict, reason = judge(entry, now)
-            if verdict is Verdict.STALE:
-                self._stale(entry, query, reason, now, data, until(entry, now))
-                return
-            if verdict is Verdict.BEHIND:
-                self._stale(entry, query, reason, now)
-                self._behind(entry, now)
-                return
             if verdict is Verdict.VERIFY:
                 entry.hits += 1
                 entry.recent = 2
                 self._wait(query, data, entry.zone, entry, now)
+                return
+            if verdict is not Verdict.DEAD:
+                if self._loops(query, data, now):
+                    return
+                if verdict is Verdict.STALE:
+                    self._stale(entry, query, reason, now, data, until(entry, now))
+                else:
+                    self._stale(entry, query, reason, now)
+                    self._behind(entry, now)
                 return
         self._cold(query, data, now)
 
@@ -145,16 +147,18 @@ class Engine:
         """Answer from an entry that has not expired."""
         entry.hits += 1
         entry.recent = 2
-        wire = reply.fresh(entry, query, now)
-        self.out.replies.append((query.client, wire))
-        self.counters.answers["hit", entry.rcode] += 1
         tick = entry.stored + int(now - entry.stored) + 1
         if self._prefetches and entry.ttl > 1:
             early = entry.expires - entry.ttl * self.policy.prefetch.fraction
             if now < early:
                 tick = min(tick, early)
+            elif self._loops(query, data, now):
+                return
             else:
                 self._prefetch(entry, now)
+        wire = reply.fresh(entry, query, now)
+        self.out.replies.append((query.client, wire))
+        self.counters.answers["hit", entry.rcode] += 1
         if not query.options:
             packets = self.streams if query.stream else self.datagrams
             packets.add(data[2:], wire, min(tick, entry.expires), entry, "")
@@ -223,6 +227,17 @@ class Engine:
             self._stale(entry, query, "timeout", now)
         else:
             self._refuse(query, SERVFAIL, 0, "too many questions under way")
+
+    def _loops(self, query: Query, data: bytes, now: float) -> bool:
+        """Break the loop if this query is one of our own asks, come back to us; True if it is.
+
+        Our own answer, come back to us as a fresh one, would live for ever.
+        """
+        flight = self.asking.flights.get(query.key)
+        if flight is None or not self._looped(flight, query, data):
+            return False
+        self._break_loop(flight, query, now)
+        return True
 
     def _looped(self, flight: Flight, query: Query, data: bytes) -> bool:
         """True if this query is one of our own asks, come back to us."""
@@ -349,7 +364,7 @@ class Engine:
                 self._refresh_kept(thing, now)
 
     def _give_up_waiting(self, flight: Flight, now: float) -> None:
-        """The clients' timer fired: those who can have a stale answer get it (RFC 8767 section 5)."""
+        """The clients' timer fired: who can have a stale answer gets it (RFC 8767 section 5)."""
         entry = self.cache.get(flight.key)
         if entry is None or now >= entry.dies():
             return
@@ -382,7 +397,11 @@ class Engine:
             keep.at = early
         else:
             zone = self.zones.find(keep.key)
-            if not zone.outage and keep.key not in self.asking.flights:
+            failure = self.failures.get(keep.key)
+            pausing = failure is not None and failure.at >= zone.recovered and now < failure.until
+            if entry is not None and held(entry, zone, now):
+                pausing = True
+            if not (pausing or zone.outage or keep.key in self.asking.flights):
                 self.asking.start(keep.key, zone, now)
             keep.at = now + min(KEEP_RETRY, zone.stale.recheck)
         self.asking.wheel.set(keep)

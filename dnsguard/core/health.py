@@ -84,7 +84,7 @@ LAGGING_TIMES, LAGGING_MIN = 4.0, 0.1  # present over usual, and seconds, to be 
 
 
 class RoundTrip:
-    """Round trips of one upstream, in seconds: present (RFC 6298 weights), usual, slowest of late."""
+    """Round trips of one upstream, in seconds: present (RFC 6298 weights), usual, slowest."""
 
     __slots__ = ("_samples", "at", "present", "slowest", "spread", "usual")
 
@@ -179,6 +179,13 @@ class Health:
             self.since = now
         return True
 
+    def another(self, names: int) -> bool:
+        """True if a probe with another of so many known names is due before it is called down.
+
+        Bad rcodes for some names while others are fine are no outage: all have to be tried.
+        """
+        return self.state is State.SUSPECT and self.strikes < BAD_STRIKES + names - 1
+
     def probed(self, now: float, recheck: float, chance: float) -> None:
         """Note that a probe goes out, and plan the next one, should this one fail.
 
@@ -190,4 +197,3 @@ class Health:
         pause = min(self.backoff, recheck) * (1 - JITTER * chance)
         self.probe_at = now + max(pause, self.trip.silence())  # not before this one can be in
         self.backoff = min(self.backoff * 2, recheck)
-

@@ -54,7 +54,7 @@ class ZoneState:
 
     __slots__ = (
         "inflight", "known", "known_at", "name", "outage", "outage_since", "patience", "queue",
-        "ramp", "ramp_until", "retry", "recovered", "servers", "stale", "suffix",
+        "ramp", "ramp_until", "recovered", "retry", "servers", "stale", "suffix",
     )  # fmt: skip
 
     def __init__(self, policy: Zone, servers: tuple[Server, ...]) -> None:
@@ -128,8 +128,14 @@ class ZoneState:
     def remember(self, key: bytes, now: float) -> None:
         """Keep `key` as a name known to exist, to probe with; one a second is plenty."""
         self.known_at = now
-        if key not in self.known:
-            self.known.append(key)
+        known = self.known
+        if key in known:
+            known.remove(key)  # the latest is the last
+        elif len(known) == KNOWN_MAX:
+            # Variety: where `shop.example` fails as a whole, `cluster.local` may be fine.
+            sites = [_site(k) for k in known]
+            known.remove(known[sites.index(max(sites, key=sites.count))])
+        known.append(key)
 
     def room(self, now: float) -> bool:
         """True if another question may be sent: recovery opens the tap slowly (RFC 4697 spirit)."""
@@ -163,6 +169,14 @@ class Zones:
                 return zone
             position += label + 1
         return self.root
+
+
+def _site(key: bytes) -> bytes:
+    """Return the last two labels of the name that `key` begins with."""
+    starts = [0]
+    while label := key[starts[-1]]:
+        starts.append(starts[-1] + label + 1)
+    return key[starts[max(len(starts) - 3, 0)] : starts[-1]]
 
 
 def _end(name: bytes) -> int:

@@ -101,8 +101,11 @@ class Driver:
     def _send_asks(self, asks: list[Ask]) -> None:
         now = clock.now()
         first = asks[0].server
-        if not first.streams and all(a.server is first and not a.stream for a in asks):
-            self.ports.send(first, asks, now)
+        for ask in asks:
+            if ask.server is not first or ask.stream:
+                break
+        else:
+            self.ports.send(first, asks, now)  # the usual case: one upstream, by UDP
             return
         groups: dict[tuple[Server, bool], list[Ask]] = {}
         for ask in asks:

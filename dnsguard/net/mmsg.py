@@ -3,7 +3,7 @@
 All memory is laid out once: buffers, addresses and the kernel's own arrays of pointers to them.
 Replies are not copied: an outgoing message is a pointer to the two octets of an id and a pointer to
 the octets of a finished reply, wherever they lie. This file knows no DNS and no event loop. Where
-the calls are missing, `AVAILABLE` is False and `net.plain` does the same with one call a datagram.
+the calls are missing or forbidden, `AVAILABLE` is False and those of `net.plain` take their place.
 """
 
 from __future__ import annotations
@@ -13,25 +13,12 @@ import os
 import socket
 from typing import Any
 
-from cffi import FFI
+from dnsguard.net._libc import ffi as _ffi
 
 BATCH = 64  # datagrams a call: more no longer makes a call cheaper for each
 ADDRESS_OCTETS = 28  # sizeof(struct sockaddr_in6), the larger of the two families
 
-_ffi = FFI()
-_ffi.cdef(
-    """
-    struct iovec { void *iov_base; size_t iov_len; };
-    struct msghdr {
-        void *msg_name; unsigned int msg_namelen; struct iovec *msg_iov; size_t msg_iovlen;
-        void *msg_control; size_t msg_controllen; int msg_flags;
-    };
-    struct mmsghdr { struct msghdr msg_hdr; unsigned int msg_len; };
-    int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags, void *timeout);
-    int sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags);
-    """
-)
-_libc: Any = _ffi.dlopen(None)
+_libc: Any = _ffi.dlopen(None)  # declared in libc_build.py
 AVAILABLE = hasattr(_libc, "recvmmsg") and hasattr(_libc, "sendmmsg")
 
 _WORD = _ffi.sizeof("size_t")
@@ -87,7 +74,7 @@ class Incoming:
             if addresses:
                 header.msg_name = self._names + i * ADDRESS_OCTETS
                 header.msg_namelen = ADDRESS_OCTETS
-        self._receive = _libc.recvmmsg
+        self._receive = recvmmsg
 
     def receive(self, fd: int) -> int:
         """Read up to a batch; return how many came, 0 for none. Raises OSError for the rest."""
@@ -137,7 +124,7 @@ class Outgoing:
             if name_octets:
                 header.msg_name = self._names + i * ADDRESS_OCTETS
                 header.msg_namelen = name_octets
-        self._send = _libc.sendmmsg
+        self._send = sendmmsg
 
     def point_name(self, index: int, name_at: int) -> None:
         """Let message `index` go to the socket address that lies at `name_at`."""

@@ -21,7 +21,8 @@ def test_a_new_flight_waits_for_nothing_yet() -> None:
     flight = Flight(KEY, KEY[:-1], zone(), 5.0)
     assert flight.began == 5.0
     assert flight.at == float("inf")
-    assert not (flight.over or flight.late or flight.queued or flight.waiters or flight.asks)
+    assert (flight.over, flight.late, flight.queued) == (False, False, False)
+    assert len(flight.waiters) == len(flight.asks) == 0
     assert flight.code == EDE_UNREACHABLE  # what a client hears if nobody says anything better
 
 

@@ -7,7 +7,6 @@ on the way is counted, octet by octet, so that no clock has to say that a walk w
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 import dns.exception
 import dns.name
@@ -27,19 +26,9 @@ from dnsguard.core.wire import (
     skip_name,
 )
 from dnsguard.errors import WireError
-from tests.core.build import octets_of
+from tests.core.build import Watched, octets_of
 
 HEADER = bytes(HEADER_OCTETS)
-
-
-class Watched(bytes):
-    """Octets that count how often they are looked at."""
-
-    looks = 0
-
-    def __getitem__(self, key: Any) -> Any:
-        self.looks += 1
-        return super().__getitem__(key)
 
 
 def pointer(target: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dnsguard.core.health import TIMEOUT_UNKNOWN, Event
-from dnsguard.core.policy import StalePolicy, Upstream, Zone
+from dnsguard.core.policy import StalePolicy, Transport, Upstream, Zone
 from dnsguard.core.wire import name_octets
 from dnsguard.core.zones import (
     KNOWN_MAX,
@@ -74,17 +74,15 @@ def test_outage_means_that_every_upstream_is_dead() -> None:
     first, second = state.servers
     kill(first, 5.0)
     assert state.review(5.0) is False
-    assert not state.outage
-    assert state.waits
+    assert (state.outage, state.waits) == (False, True)
     kill(second, 6.0)
-    assert not state.waits
     assert state.review(6.0) is True
-    assert state.outage
+    assert (state.outage, state.waits) == (True, False)
     assert state.outage_since == 6.0
     assert state.review(7.0) is False
     second.health.note(Event.GOOD, 8.0)
     assert state.review(8.0) is True
-    assert not state.outage
+    assert (state.outage, state.waits) == (False, True)
     assert state.recovered == 8.0
 
 
@@ -146,14 +144,26 @@ def test_lagging_is_asked_of_the_first_that_is_up() -> None:
 
 def test_known_names_are_few_and_distinct() -> None:
     state = zone()
-    state.remember(b"first", 1.0)
-    state.remember(b"first", 2.0)
-    assert list(state.known) == [b"first"]
+    keys = [name_octets(f"web{n}.cluster.local") + A for n in range(KNOWN_MAX + 1)]
+    state.remember(keys[0], 1.0)
+    state.remember(keys[0], 2.0)
+    assert list(state.known) == [keys[0]]
     assert state.known_at == 2.0
-    for index in range(KNOWN_MAX):
-        state.remember(b"%d" % index, 2.0 + index)
+    for now, key in enumerate(keys):
+        state.remember(key, 3.0 + now)
+    assert list(state.known) == keys[1:]  # the latest is the last
+
+
+def test_one_site_does_not_crowd_out_another() -> None:
+    state = zone()
+    cluster = name_octets("web.cluster.local") + A
+    short = [name_octets(name) + A for name in (".", "local")]
+    for key in (cluster, *short):
+        state.remember(key, 0.0)
+    for n in range(2 * KNOWN_MAX):
+        state.remember(name_octets(f"www{n}.shop.example") + A, 1.0 + n)
     assert len(state.known) == KNOWN_MAX
-    assert b"first" not in state.known
+    assert {cluster, *short} < set(state.known)
 
 
 # -- the ramp -----------------------------------------------------------------------------------
@@ -198,11 +208,9 @@ def test_the_ramp_ends_by_time_or_by_success() -> None:
 # -- servers ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("transport", "streams", "own"), [("udp", False, False), ("tcp", True, True), ("tls", True, True)]
-)
-def test_a_server_has_one_health_a_transport(transport: str, streams: bool, own: bool) -> None:
-    server = Server(Upstream("10.0.0.1", transport=transport), 0.0)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("transport", "streams"), [("udp", False), ("tcp", True), ("tls", True)])
+def test_a_server_has_one_health_a_transport(transport: Transport, streams: bool) -> None:
+    server = Server(Upstream("10.0.0.1", transport=transport), 0.0)
     assert server.streams is streams
     assert server.health_over(False) is server.health
-    assert (server.health_over(True) is server.health) is own
+    assert (server.health_over(True) is server.health) is streams

@@ -105,7 +105,7 @@ class Upstream:
         self._chance = chance
 
     def put(self, name: str, rtype: str, ttl: int, *values: str) -> None:
-        """Have these records at `name`, in place of what it had of that type; none: only the name."""
+        """Have these records at `name`, in place of what it had of that type."""
         number = type_number(rtype)
         records = tuple((HERE, number, ttl, rdata_octets(number, value)) for value in values)
         self.names.setdefault(name_octets(name), {})[number] = records
@@ -219,9 +219,7 @@ KINDS: dict[str, Kind] = {
     "refused": _fixed(REFUSED),
     "formerr": _fixed(FORMERR),
     "notimp": _fixed(NOTIMP),
-    "nxdomain": lambda up, asked, __: [
-        message(asked, NXDOMAIN, authority=(soa(up.negative_ttl),))
-    ],
+    "nxdomain": lambda up, asked, __: [message(asked, NXDOMAIN, authority=(soa(up.negative_ttl),))],
     "nodata": lambda up, asked, __: [message(asked, authority=(soa(up.negative_ttl),))],
     "badvers": Upstream.badvers,
     "no-edns": Upstream.no_edns,

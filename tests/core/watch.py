@@ -213,9 +213,12 @@ class Watch:
                 self._closed.pop(flight.key, None)
                 continue
             entry = cache.get(flight.key)
-            kept = entry is not None and now < entry.dies()
-            pause = flight.zone.stale.recheck if kept else FAILURE_FIRST
-            self._closed[flight.key] = now + pause
+            if entry is not None and now < entry.dies():
+                # When it dies in the meantime, its name is as cold as any.
+                until = min(now + flight.zone.stale.recheck, entry.dies())
+            else:
+                until = now + FAILURE_FIRST
+            self._closed[flight.key] = until
         for zone in self.engine.zones.all:
             if zone.recovered == now:  # a recovery forgets what failed before it
                 find = self.engine.zones.find

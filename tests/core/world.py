@@ -34,11 +34,11 @@ def one_zone(*hosts: str) -> Policy:
 
 
 @lru_cache(maxsize=8192)
-def _query(name: str, rtype: str, edns: int | None, flags: tuple[bool, ...], options: bool) -> bytes:
+def _query(name: str, rtype: str, edns: int | None, flags: tuple[bool, ...]) -> bytes:
     """A client's question after its id."""
-    do, cd, ad = flags
-    cookie = (dns.edns.GenericOption(10, b"12345678"),) if options else ()
-    return build.query(name, rtype, edns=edns, do=do, cd=cd, ad=ad, options=cookie)[2:]
+    do, cd, ad, cookie = flags
+    options = (dns.edns.GenericOption(dns.edns.COOKIE, b"12345678"),) if cookie else ()
+    return build.query(name, rtype, edns=edns, do=do, cd=cd, ad=ad, options=options)[2:]
 
 
 class World:
@@ -99,7 +99,7 @@ class World:
     ) -> Asked:  # fmt: skip
         """A client asks now; what it is told comes to stand in what is returned."""
         number = self.chance.getrandbits(16).to_bytes(2, "big")
-        data = number + _query(name, rtype, edns, (do, cd, ad), cookie)
+        data = number + _query(name, rtype, edns, (do, cd, ad, cookie))
         asked = Asked(data, self.now, stream)
         self.watch.asked(asked)
         self._arrive(data, asked, stream)
@@ -238,7 +238,7 @@ class World:
 
     def packets(self, at: str = "", probes: bool = True) -> int:
         """How many packets went to upstreams so far."""
-        return sum((not at or label == at) and (probes or not ask.probe) for label, ask in self.sent)
+        return sum(at in ("", label) and (probes or not ask.probe) for label, ask in self.sent)
 
     def said(self, text: str) -> Sequence[Notice]:
         """The notices that hold this text."""
