@@ -6,7 +6,6 @@ must not be able to stop the answering of queries. What does not fit in the queu
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import sys
@@ -35,6 +34,12 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, event, message and the event's own fields."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        from msgspec import json  # wanted in this format only
+
+        self._encode = json.encode
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the line for `record`."""
         line: dict[str, object] = {
@@ -46,7 +51,7 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return self._encode(line).decode()
 
 
 class _Dropping(QueueHandler):

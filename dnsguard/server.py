@@ -82,7 +82,7 @@ class Server:
         from dnsguard.admin.metrics import Exporter
         from dnsguard.admin.routes import routes
 
-        server = HttpServer(routes(Exporter(driver), self._missing))
+        server = HttpServer(routes(Exporter(driver.engine, driver.numbers), self._missing))
         try:
             port = await server.listen(address.host, address.port)
         except OSError as error:
@@ -161,7 +161,8 @@ def bind_all(settings: Settings) -> list[tuple[socket.socket, socket.socket]]:
             for pair in pairs:
                 for sock in pair:
                     sock.close()
-            raise CannotListen(f"cannot listen on {address}: {_advice(error, address.port)}") from None
+            why = _advice(error, address.port)
+            raise CannotListen(f"cannot listen on {address}: {why}") from None
     return pairs
 
 

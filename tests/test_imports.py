@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "core": {"errors"},
     "clock": {"errors"},
+    "logs": {"errors"},
     "config": {"core", "errors"},
     "net": BELOW_EDGES,
     "store": BELOW_EDGES,
@@ -36,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": BELOW_EDGES | {"config"},
     "sim": BELOW_EDGES,
     "bench": BELOW_EDGES,
-    "server": EDGES | BELOW_EDGES | {"config"},
+    "server": EDGES | BELOW_EDGES | {"config", "logs"},
     "cli": EDGES | BELOW_EDGES | {"config", "server", "demo", "sim", "bench"},
     "__main__": {"cli"},
 }

@@ -7,8 +7,7 @@ the way of a query nothing and two servers fit in one process. No label carries 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
@@ -26,18 +25,19 @@ from dnsguard.core.counters import BUCKETS
 from dnsguard.core.engine import Engine
 from dnsguard.core.wire import RCODE_NAMES
 
-if TYPE_CHECKING:
-    from dnsguard.net.driver import Driver
-
 RUNWAY_NAMES_MAX = 20_000  # latest learned names that the runway looks at: some 10 ms of work
 RECENT_SECONDS = 3600.0
 
 
-class EngineCollector(Collector):
-    """Samples of one driver and its engine."""
+Numbers = Callable[[], Mapping[str, int]]
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+
+class EngineCollector(Collector):
+    """Samples of one engine, and of the sockets around it: see `_sockets` for their names."""
+
+    def __init__(self, engine: Engine, sockets: Numbers) -> None:
+        self._engine = engine
+        self._numbers = sockets
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: names are only known once there are numbers."""
@@ -45,13 +45,13 @@ class EngineCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric with its present value."""
-        engine = self._driver.engine
+        engine = self._engine
         now = clock.now()
         engine.fold(now)
         yield from _queries(engine, now)
         yield from _upstreams(engine)
         yield from _cache(engine, now)
-        yield from _sockets(self._driver)
+        yield from _sockets(self._numbers())
         info = GaugeMetricFamily(
             "dnsguard_build_info", "Version of dnsguard and of Python; always 1.",
             labels=("version", "python"),
@@ -98,10 +98,10 @@ def _queries(engine: Engine, now: float) -> Iterator[Metric]:
         value=counters.stale_age(now),
     )
     plain = (
-        ("dnsguard_malformed_queries", "Queries that were not usable messages.", counters.malformed),
+        ("dnsguard_malformed_queries", "Queries that were no usable messages.", counters.malformed),
         ("dnsguard_coalesced_queries", "Queries that joined one under way.", counters.coalesced),
         ("dnsguard_prefetches", "Refreshes begun before expiry.", counters.prefetches),
-        ("dnsguard_shed_queries", "Queries answered at once because a limit was met.", counters.shed),
+        ("dnsguard_shed_queries", "Queries turned away because a limit was met.", counters.shed),
         ("dnsguard_loops", "Own queries that came back: forwarding loops.", counters.loops),
     )
     for name, text, value in plain:
@@ -172,7 +172,7 @@ def _cache(engine: Engine, now: float) -> Iterator[Metric]:
 
 
 def runway(engine: Engine, now: float) -> float:
-    """Return the seconds until the first name learned in the last hour, or in use, has no answer."""
+    """Return the seconds until the first name in use, or learned this hour, has no answer."""
     soonest = float("inf")
     for entry in engine.cache.newest(RUNWAY_NAMES_MAX):
         dies = entry.dies()
@@ -181,28 +181,25 @@ def runway(engine: Engine, now: float) -> float:
     return soonest - now if soonest != float("inf") else 0.0
 
 
-def _sockets(driver: Driver) -> Iterator[Metric]:
-    yield GaugeMetricFamily(
-        "dnsguard_tcp_connections", "Connections from clients.", value=len(driver.acceptor)
-    )
-    yield CounterMetricFamily(
-        "dnsguard_tcp_refused", "Connections turned away.", value=driver.acceptor.refused
-    )
-    yield GaugeMetricFamily(
-        "dnsguard_upstream_sockets", "Open UDP sockets towards upstreams.", value=len(driver.ports)
-    )
-    unsent = sum(listener.unsent for listener in driver.listeners)
-    yield CounterMetricFamily(
-        "dnsguard_unsent_replies", "Replies that the kernel would not send.", value=unsent
-    )
+def _sockets(numbers: Mapping[str, int]) -> Iterator[Metric]:
+    for name, text in (
+        ("tcp_connections", "Connections from clients."),
+        ("upstream_sockets", "Open UDP sockets towards upstreams."),
+    ):
+        yield GaugeMetricFamily(f"dnsguard_{name}", text, value=numbers[name])
+    for name, text in (
+        ("tcp_refused", "Connections from clients turned away."),
+        ("unsent_replies", "Replies that the kernel would not send."),
+    ):
+        yield CounterMetricFamily(f"dnsguard_{name}", text, value=numbers[name])
 
 
 class Exporter:
-    """Renders the metrics of one driver in the format that a scraper prefers."""
+    """Renders the metrics of one engine in the format that a scraper prefers."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, engine: Engine, sockets: Numbers) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(EngineCollector(driver))
+        self.registry.register(EngineCollector(engine, sockets))
         ProcessCollector(registry=self.registry)
 
     def render(self, accept: str) -> tuple[bytes, str]:

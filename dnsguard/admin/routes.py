@@ -16,10 +16,10 @@ from dnsguard.admin.metrics import Exporter
 def routes(exporter: Exporter, ready: Callable[[], str]) -> Mapping[str, Route]:
     """Return the routes. `ready` returns what is still missing, or nothing."""
 
-    def livez(request: Request) -> Reply:
+    def livez(_: Request) -> Reply:
         return Reply.text(HTTPStatus.OK, "alive")
 
-    def readyz(request: Request) -> Reply:
+    def readyz(_: Request) -> Reply:
         missing = ready()
         if missing:
             return Reply.text(HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: {missing}")

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from dnsguard.core.actions import Actions, Notice
+from dnsguard.core.actions import Actions
 from dnsguard.core.answer import Answer, Kind, read_answer
 from dnsguard.core.counters import Counters
+from dnsguard.core.evidence import Evidence
 from dnsguard.core.flights import FOREVER, Ask, Flight
-from dnsguard.core.health import Event, Health, State
+from dnsguard.core.health import Event, State
 from dnsguard.core.policy import Policy
 from dnsguard.core.reply import EDE_NETWORK
 from dnsguard.core.wheel import Due, Wheel
@@ -89,7 +90,7 @@ class Asking:
         self._counters = counters
         self._landed = landed
         self._crashed = crashed
-        self._changed = changed
+        self._evidence = Evidence(out, self.wheel, changed)
         self._holds = holds
 
     # -- starting ---------------------------------------------------------------------------
@@ -116,7 +117,8 @@ class Asking:
         server = servers[0] if len(servers) == 1 else self._choose(flight)
         flight.attempts = attempts = flight.attempts + 1
         if attempts == 1 and self._plain:
-            flight.at = flight.silent_at = now + zone.patience
+            flight.silent_at = at = now + zone.patience
+            flight.at = at if at < flight.ends else flight.ends
             flight.retry_at = now + zone.retry
         else:
             if attempts == 1:
@@ -253,7 +255,7 @@ class Asking:
             health.heard = now
             health.strikes = 0
         else:
-            self._note(server, health, Event.GOOD, now)
+            self._evidence.note(server, health, Event.GOOD, now)
 
     def _truncated(self, ask: Ask, now: float) -> None:
         """Ask the same server again over TCP (RFC 7766 section 5)."""
@@ -297,9 +299,9 @@ class Asking:
             if health.another(len(flight.zone.known)):
                 health.strikes += 1
                 health.probe_at = now
-                self._watch(server)
+                self._evidence.watch(server)
             else:
-                self._note(server, health, Event.BAD, now)
+                self._evidence.note(server, health, Event.BAD, now)
         self._fail(ask, REASONS.get(rcode, "invalid"), f"{server.label} answered {name}", now)
 
     # -- failures ---------------------------------------------------------------------------
@@ -310,7 +312,7 @@ class Asking:
         if flight.over:
             return
         self._count(ask, event.value)
-        self._note(ask.server, ask.server.health_over(ask.stream), event, now)
+        self._evidence.note(ask.server, ask.server.health_over(ask.stream), event, now)
         what = "refused the packet" if event is Event.REFUSED else "cannot be reached"
         flight.code = EDE_NETWORK
         self._fail(ask, "unreachable", f"{ask.server.label} {what}", now)
@@ -348,6 +350,15 @@ class Asking:
             waiting = zone.queue.popleft()
             if waiting.queued and not waiting.over:
                 self._unqueue(waiting, now)
+
+    def move(self, find: Callable[[bytes], ZoneState], now: float) -> None:
+        """Put every flight into the zone that a new policy has for it."""
+        for flight in list(self.flights.values()):
+            flight.zone = find(flight.key)
+            if flight.queued:
+                self._unqueue(flight, now)
+            else:
+                flight.zone.inflight += 1
 
     def _unqueue(self, flight: Flight, now: float) -> None:
         flight.queued = False
@@ -395,7 +406,7 @@ class Asking:
             found = True
             self._count(ask, "silent")
             if ask.probe or health.up:
-                self._note(ask.server, health, Event.SILENT, now)
+                self._evidence.note(ask.server, health, Event.SILENT, now)
         return FOREVER if found else again
 
     def probe(self, server: Server, now: float) -> None:
@@ -411,9 +422,11 @@ class Asking:
         else:
             key = zone.suffix + U16.pack(T_SOA) + b"\0\1\0"
         if health.probed_at > health.heard and health.state is not State.DOWN:
-            self._note(server, health, Event.SILENT, now)  # the probe before came to nothing
+            self._evidence.note(
+                server, health, Event.SILENT, now
+            )  # the probe before came to nothing
         health.probed(now, recheck, self._chance.random())
-        self._watch(server)
+        self._evidence.watch(server)
         flight = self.flights.get(key)
         if flight is None:
             flight = Flight(key, key[:-1], zone, now)
@@ -430,44 +443,3 @@ class Asking:
             flight.ends = now + self.policy.ask.deadline  # its answer must not come too late
             flight.plan()
         self._send(flight, server, server.streams, now, probe=True)
-
-    def _note(self, server: Server, health: Health, event: Event, now: float) -> None:
-        """Take evidence; follow it up to the zones that the server answers for."""
-        was_dead = health.dead
-        changed = health.note(event, now)
-        if health is not server.health:
-            return
-        self._watch(server)
-        if not changed:
-            return
-        if health.dead != was_dead:
-            self._say(server, health, now)
-        for zone in server.zones:
-            zone.settle()
-            if zone.review(now):
-                self._changed(zone, now)
-
-    def _watch(self, server: Server) -> None:
-        """Keep the server in the wheel for as long as it is owed a probe."""
-        due = server.health.probe_at
-        if due != server.at:
-            server.at = due
-            server.over = server.health.up
-            if not server.over:
-                self.wheel.set(server)
-
-    def _say(self, server: Server, health: Health, now: float) -> None:
-        if health.dead:
-            text = f"upstream {server.label} is down: {_WHY[health.reason]}"
-            self._out.notices.append(Notice("warning", "upstream_down", text))
-        else:
-            text = f"upstream {server.label} answers again"
-            self._out.notices.append(Notice("info", "upstream_up", text))
-
-
-_WHY = {
-    "silent": "it does not answer",
-    "refused": "it refuses our packets (nothing listens there)",
-    "unreachable": "the network does not carry our packets to it",
-    "bad": "it answers with failures for names that it has answered before",
-}

@@ -11,7 +11,7 @@ what failed.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from dnsguard.core import reply
 from dnsguard.core.actions import Actions, Notice
@@ -21,8 +21,9 @@ from dnsguard.core.cache import Cache
 from dnsguard.core.counters import Counters
 from dnsguard.core.entry import Entry
 from dnsguard.core.flights import Ask, Failure, Flight
+from dnsguard.core.keeping import KEEP_RETRY, Keep, Keeping
 from dnsguard.core.packets import Packet, Packets
-from dnsguard.core.policy import Policy, Upstream
+from dnsguard.core.policy import Policy
 from dnsguard.core.reply import EDE_NETWORK, EDE_UNREACHABLE
 from dnsguard.core.staleness import Verdict, held, judge, until
 from dnsguard.core.wire import (
@@ -35,10 +36,9 @@ from dnsguard.core.wire import (
     T_OPT,
     Malformed,
     Query,
-    name_octets,
     read_query,
 )
-from dnsguard.core.zones import Server, Zones, ZoneState
+from dnsguard.core.zones import Server, ZoneState, build_zones
 
 FAILURES_MAX = 8192  # cold names whose failure is remembered (RFC 9520 section 3.2: bounded)
 FAILURE_FIRST, FAILURE_MAX = 1.0, 30.0  # seconds; RFC 9520 allows 1 s to 5 min
@@ -47,17 +47,6 @@ META_FIRST, META_LAST = 249, 254  # TKEY to MAILA: never data, see RFC 6895 sect
 _POSITIVE = Kind.POSITIVE  # an enum's members are slow to look up where every miss passes
 _FETCHED = ("upstream", 0)
 _ANY = T_ANY.to_bytes(2, "big")
-KEEP_TYPES = (1, 28)  # A and AAAA: what a client asks for a name it wants to reach
-KEEP_RETRY = 5.0
-
-
-class Keep:
-    """A name that is refreshed whether or not anybody asks (`keep_fresh.names`)."""
-
-    def __init__(self, key: bytes, now: float) -> None:
-        self.key = key
-        self.at = now
-        self.over = False
 
 
 class Engine:
@@ -95,8 +84,8 @@ class Engine:
         self.failed = self.asking.failed  # the network's word that there will be none
         self._is_ours = is_ours
         self._prefetches = policy.prefetch.fraction > 0
-        self._kept: list[Keep] = []
-        self._keep_all(now)
+        self._keeping = Keeping(self.asking.wheel)
+        self._keeping.begin(policy.keep_fresh, now)
 
     # -- a client's message -----------------------------------------------------------------
 
@@ -170,12 +159,14 @@ class Engine:
         """Answer from an entry that has expired, and say so."""
         entry.hits += 1
         entry.recent = 2
-        wire = reply.stale(entry, query, reason)
+        wire = reply.stale(entry, query, reason, now)
         self.out.replies.append((query.client, wire))
         self.counters.answers["stale", entry.rcode] += 1
         self.counters.served_stale(reason, now - entry.expires, now)
         if repeat_until > now and not query.options:
             packets = self.streams if query.stream else self.datagrams
+            if query.edns:
+                repeat_until = min(repeat_until, now + 1)  # the explanation tells the age
             packets.add(data[2:], wire, repeat_until, entry, reason)
 
     def _refuse(self, query: Query, rcode: int, code: int | None = None, text: str = "") -> None:
@@ -377,18 +368,6 @@ class Engine:
         """Return the instant at which `tick` has something to do next, or None."""
         return self.asking.wheel.next()
 
-    def _keep_all(self, now: float) -> None:
-        for keep in self._kept:
-            keep.over = True
-        self._kept = []
-        for text in self.policy.keep_fresh:
-            name = name_octets(text)
-            for qtype in KEEP_TYPES:
-                key = name + qtype.to_bytes(2, "big") + b"\0\1\0"
-                keep = Keep(key, now)
-                self._kept.append(keep)
-                self.asking.wheel.set(keep)
-
     def _refresh_kept(self, keep: Keep, now: float) -> None:
         """Refresh a name of `keep_fresh.names` in the last tenth of its TTL, and for ever."""
         entry = self.cache.get(keep.key)
@@ -444,23 +423,13 @@ class Engine:
         self.streams.clear()
         for entry in self.cache.index.values():
             entry.zone = self.zones.find(entry.key)
+        self.asking.move(self.zones.find, now)
+        self.failures.clear()  # the new settings may be what mends them
         self.cache.resize(int(policy.cache.max_bytes * (1 - PACKETS_SHARE)), now)
-        self._keep_all(now)
+        self._keeping.begin(policy.keep_fresh, now)
 
     def shutdown(self, now: float) -> None:
         """Answer everything that still waits; what is asked after this is not answered."""
         for flight in list(self.asking.flights.values()):
             self._crashed(flight, EDE_UNREACHABLE, "dnsguard is stopping", now)
             self.asking.end(flight, now)
-
-
-def build_zones(policy: Policy, now: float, servers: Mapping[Upstream, Server]) -> Zones:
-    """Return the zones of `policy`; an upstream named in two zones is one server."""
-    known = dict(servers)
-    states = []
-    for zone in policy.zones:
-        for upstream in zone.upstreams:
-            if upstream not in known:
-                known[upstream] = Server(upstream, now)
-        states.append(ZoneState(zone, tuple(known[u] for u in zone.upstreams)))
-    return Zones(states)

@@ -62,8 +62,12 @@ class Packets:
         if entry.packets is None:
             entry.packets = []
         elif len(entry.packets) >= PACKET_AT_ONE_ENTRY_MAX:
-            # Replies from one entry end at the same instants: one that ends earlier has ended.
-            entry.packets = [p for p in entry.packets if p.until >= until]
+            # Most of what ends before this one has ended; the rest ends now, so that none is left
+            # that the entry cannot call back.
+            for packet in entry.packets:
+                if packet.until < until:
+                    packet.until = 0.0
+            entry.packets = [packet for packet in entry.packets if packet.until]
             if len(entry.packets) >= PACKET_AT_ONE_ENTRY_MAX:
                 return
         # Two octets on: the id before them is the client's own and comes from its query.

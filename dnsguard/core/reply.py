@@ -82,11 +82,12 @@ def _aged(wire: bytes, offsets: tuple[int, ...], age: int) -> bytearray:
     return out
 
 
-def stale(entry: Entry, query: Query, reason: str) -> bytes:
+def stale(entry: Entry, query: Query, reason: str, now: float) -> bytes:
     """Return the reply to `query` from an expired entry, marked as stale (RFC 8767, RFC 8914).
 
     AD is never set: what was validated once may have been revoked since. `reason` is the word
-    that metrics use for why the answer is stale; it is the text of the extended error.
+    that metrics use for why the answer is stale; with the answer's age past its TTL at `now` it is
+    the text of the extended error.
     """
     out = bytearray(entry.wire)
     question = query.question
@@ -100,12 +101,23 @@ def stale(entry: Entry, query: Query, reason: str) -> bytes:
     if query.edns:
         code = EDE_STALE_NXDOMAIN if entry.rcode == NXDOMAIN else EDE_STALE
         do = bool(query.key[-1] & KEY_DO)
-        opt = _opt(do, _ede(code, reason))
+        opt = _opt(do, _ede(code, f"{reason}, {span(now - entry.expires)} past its TTL"))
+        # An explanation never pushes an answer over its limit: first its text goes, then it goes.
         if len(out) + len(opt) > query.limit:
-            opt = _opt(do, _ede(code, ""))  # an explanation never pushes an answer over its limit
+            opt = _opt(do, _ede(code, ""))
+        if len(out) + len(opt) > query.limit:
+            opt = _opt(do)
         out[10:12] = U16.pack(entry.additional + 1)
         out += opt
     return bytes(out) if len(out) <= query.limit else truncated(query, entry.rcode)
+
+
+def span(seconds: float) -> str:
+    """Return a length of time as people say it, rounded down: `12 s`, `3 min`, `2 h`, `5 d`."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{int(seconds / length)} {unit}"
+    return f"{max(0, int(seconds))} s"
 
 
 def truncated(query: Query, rcode: int = 0) -> bytes:

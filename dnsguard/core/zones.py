@@ -8,11 +8,11 @@ about it is decided in `staleness` and `engine`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dnsguard.core.health import Health
-from dnsguard.core.policy import Upstream, Zone
+from dnsguard.core.policy import Policy, Upstream, Zone
 from dnsguard.core.wire import name_octets
 
 if TYPE_CHECKING:
@@ -185,3 +185,15 @@ def _end(name: bytes) -> int:
     while label := name[position]:
         position += label + 1
     return position
+
+
+def build_zones(policy: Policy, now: float, servers: Mapping[Upstream, Server]) -> Zones:
+    """Return the zones of `policy`; an upstream named in two zones is one server."""
+    known = dict(servers)
+    states = []
+    for zone in policy.zones:
+        for upstream in zone.upstreams:
+            if upstream not in known:
+                known[upstream] = Server(upstream, now)
+        states.append(ZoneState(zone, tuple(known[u] for u in zone.upstreams)))
+    return Zones(states)

@@ -60,7 +60,8 @@ class Client(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's own are not registered as such
+        # A cast and no assertion: the faster loop's transports are not registered as such.
+        transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.quiet_since = self._acceptor.clock()
         if peer is None or not self._acceptor.take(self, peer[:2]):

@@ -42,7 +42,7 @@ async def resolve_upstreams(
         return policy
     if not resolvers:
         raise UpstreamError(
-            f"upstream {sorted(names)[0]} is a name, and resolv.conf lists no other resolver that "
+            f"upstream {min(names)} is a name, and resolv.conf lists no other resolver that "
             "could be asked for its address: give the upstream's address"
         )
     found = {name: await _resolve(name, resolvers, waiting) for name in sorted(names)}

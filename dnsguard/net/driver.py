@@ -8,6 +8,7 @@ nothing. The loop supplies readiness and that timer, no task and no future per q
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 from collections.abc import Callable, Iterable
@@ -51,6 +52,7 @@ class Driver:
         self._timer_at = float("inf")
         self._flushing = False
         self._sweeper: asyncio.TimerHandle | None = None
+        self._drained: asyncio.Future[None] | None = None  # while stopping
 
     async def start(self, udp: Iterable[socket.socket], tcp: Iterable[socket.socket]) -> None:
         """Serve on these bound sockets from now on; they belong to the driver now."""
@@ -97,6 +99,9 @@ class Driver:
                 self._notice(notice)
         self._flushing = False
         self._arm()
+        drained = self._drained
+        if drained is not None and not drained.done() and not self.engine.asking.flights:
+            drained.set_result(None)
 
     def _send_asks(self, asks: list[Ask]) -> None:
         now = clock.now()
@@ -152,6 +157,15 @@ class Driver:
         self.acceptor.sweep(now)
         self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
+    def numbers(self) -> dict[str, int]:
+        """Return what the sockets have to tell a scrape."""
+        return {
+            "tcp_connections": len(self.acceptor),
+            "tcp_refused": self.acceptor.refused,
+            "upstream_sockets": len(self.ports),
+            "unsent_replies": sum(listener.unsent for listener in self.listeners),
+        }
+
     # -- settings and the end ---------------------------------------------------------------
 
     def reload(self, policy: Policy, access: Access) -> None:
@@ -171,9 +185,10 @@ class Driver:
             listener.readable()  # what has already arrived is still answered
             self._loop.remove_reader(listener.fd)
         self.acceptor.stop()
-        until = clock.now() + drain
-        while self.engine.asking.flights and clock.now() < until:
-            await asyncio.sleep(0.01)
+        self._drained = self._loop.create_future()
+        self.flush()  # if nothing is under way it is drained already
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._drained, drain)
         self.engine.shutdown(clock.now())
         self.flush()
         self.acceptor.close()

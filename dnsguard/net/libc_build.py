@@ -17,8 +17,13 @@ struct msghdr {
 struct mmsghdr { struct msghdr msg_hdr; unsigned int msg_len; };
 int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags, void *timeout);
 int sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags);
+ssize_t recvmsg(int fd, void *header, int flags);
+ssize_t sendmsg(int fd, void *header, int flags);
 """
 TARGET = Path(__file__).with_name("_libc.py")
+HEAD = '''"""What we call in the C library, compiled from `libc_build.py`; not to be edited."""
+
+'''
 
 
 def build(target: Path = TARGET) -> None:
@@ -29,6 +34,7 @@ def build(target: Path = TARGET) -> None:
     ffi.cdef(DECLARATIONS)
     ffi.set_source("dnsguard.net._libc", None)
     ffi.emit_python_code(str(target))
+    target.write_text(HEAD + target.read_text(encoding="utf-8"), encoding="utf-8")
 
 
 if __name__ == "__main__":

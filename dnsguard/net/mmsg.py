@@ -13,13 +13,28 @@ import os
 import socket
 from typing import Any
 
+from dnsguard.net import plain
 from dnsguard.net._libc import ffi as _ffi
 
 BATCH = 64  # datagrams a call: more no longer makes a call cheaper for each
 ADDRESS_OCTETS = 28  # sizeof(struct sockaddr_in6), the larger of the two families
 
 _libc: Any = _ffi.dlopen(None)  # declared in libc_build.py
-AVAILABLE = hasattr(_libc, "recvmmsg") and hasattr(_libc, "sendmmsg")
+
+
+def _available() -> bool:
+    """Call both on a descriptor that cannot be: any complaint but about that one means no."""
+    if not (hasattr(_libc, "recvmmsg") and hasattr(_libc, "sendmmsg")):
+        return False
+    received: int = _libc.recvmmsg(-1, _ffi.NULL, 0, 0, _ffi.NULL)
+    allowed = received < 0 and _ffi.errno == errno.EBADF
+    sent: int = _libc.sendmmsg(-1, _ffi.NULL, 0, 0)
+    return allowed and sent < 0 and _ffi.errno == errno.EBADF
+
+
+AVAILABLE = _available()
+recvmmsg: plain.Call = _libc.recvmmsg if AVAILABLE else plain.recvmmsg_by(_libc.recvmsg)
+sendmmsg: plain.Call = _libc.sendmmsg if AVAILABLE else plain.sendmmsg_by(_libc.sendmsg)
 
 _WORD = _ffi.sizeof("size_t")
 _HEADER = _ffi.sizeof("struct mmsghdr")
@@ -93,7 +108,7 @@ class Incoming:
         return data
 
     def sender(self, index: int, length: int) -> bytes:
-        """Return the socket address of datagram `index`, `length` octets as the kernel wrote them."""
+        """Return the sender of datagram `index`: `length` octets as the kernel wrote them."""
         start = index * ADDRESS_OCTETS
         name: bytes = self.names_of[start : start + length]
         return name

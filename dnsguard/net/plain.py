@@ -16,7 +16,7 @@ Call = Callable[..., int]
 def recvmmsg_by(recvmsg: Call) -> Call:
     """Return a recvmmsg that calls `recvmsg` for each datagram."""
 
-    def recvmmsg(fd: int, vector: Any, size: int, flags: int, timeout: Any) -> int:
+    def recvmmsg(fd: int, vector: Any, size: int, flags: int, _timeout: Any) -> int:
         for index in range(size):
             # A message's header is the first thing in its place, so both have one address.
             length = recvmsg(fd, vector + index, flags)

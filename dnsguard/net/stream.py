@@ -57,7 +57,8 @@ class Connection(asyncio.Protocol):
             self.transport.write(wire)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's own are not registered as such
+        # A cast and no assertion: the faster loop's transports are not registered as such.
+        transport = cast(asyncio.Transport, transport)
         self.transport = transport
         if self._early:
             transport.write(b"".join(self._early))

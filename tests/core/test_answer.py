@@ -6,6 +6,8 @@ independent readers, `test_answer_broken` holds what is no message.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import dns.edns
 import dns.message
 import pytest
@@ -78,7 +80,7 @@ def test_what_a_reply_says(answer: str, rcode: int, authority: str, kind: Kind) 
 
 def chain(links: int, *, end: str = "") -> list[str]:
     names = ["www.example.", *(f"n{number}.example." for number in range(1, links + 1))]
-    steps = [f"{a} 60 IN CNAME {b}" for a, b in zip(names, names[1:], strict=False)]
+    steps = [f"{a} 60 IN CNAME {b}" for a, b in pairwise(names)]
     return [*steps, end or f"{names[-1]} 60 IN A 192.0.2.1"]
 
 
@@ -92,8 +94,9 @@ CHAINS: list[tuple[str, list[str], Kind]] = [
     ("past its end", chain(2, end="n9.example. 60 IN A 192.0.2.1"), Kind.LAME),
     ("with a gap", chain(3)[:1] + chain(3)[2:], Kind.LAME),
     ("to itself", ["www.example. 60 IN CNAME www.example."], Kind.LAME),
-    ("in a circle", chain(2)[:2] + ["n2.example. 60 IN CNAME www.example."], Kind.LAME),
-    ("in a circle of its own", chain(2)[:2] + ["n2.example. 60 IN CNAME n1.example."], Kind.LAME),
+    ("in a circle", [*chain(2)[:2], "n2.example. 60 IN CNAME www.example."], Kind.LAME),
+    ("in a circle of its own", [*chain(2)[:2], "n2.example. 60 IN CNAME n1.example."],
+     Kind.LAME),
     ("elsewhere", ["ftp.example. 60 IN CNAME web.example.", "web.example. 60 IN A 192.0.2.1"],
      Kind.LAME),
     ("said twice", [CNAME, CNAME, "web.example. 60 IN A 192.0.2.1"], Kind.POSITIVE),
@@ -246,7 +249,10 @@ def test_opt_goes_and_the_records_before_it_stay() -> None:
 
 
 def test_opt_with_options_goes_too() -> None:
-    options = (dns.edns.EDEOption(4, "forged"), dns.edns.NSIDOption(b"a"))
+    options = (
+        dns.edns.EDEOption(dns.edns.EDECode.FORGED_ANSWER, "forged"),
+        dns.edns.NSIDOption(b"a"),
+    )
     found = meaning(ASKED, answer_wire(ASKED, A, options=options))
     assert found.wire == told(A).wire
     assert b"forged" not in found.wire

@@ -111,6 +111,10 @@ class Weather(RuleBasedStateMachine):
         self.serial += 1
         self.world.put(name, "A", ttl, f"10.1.0.{self.serial % 250 + 1}")
 
+    @rule(policy=policies())
+    def reload(self, policy: Policy) -> None:
+        self.world.reload(policy)
+
     @precondition(lambda self: not self.stopped)
     @rule()
     def stop(self) -> None:

@@ -115,7 +115,7 @@ def test_whatever_dnslib_can_ask_is_read_alike(qtype: str, size: int | None, do:
     record: Any = dnslib.DNSRecord.question("_http._tcp.Web.default.svc.cluster.local", qtype)
     if size is not None:
         record.add_ar(dnslib.EDNS0(udp_len=size, flags="do" if do else ""))
-    asked = record.pack()
+    asked = bytes(record.pack())
     found = read(asked)
     assert int.from_bytes(found.id, "big") == record.header.id
     assert found.qtype == record.q.qtype

@@ -17,6 +17,7 @@ import dns.message
 import dns.rcode
 
 from dnsguard.core.engine import FAILURE_FIRST, Engine
+from dnsguard.core.entry import Entry
 from dnsguard.core.flights import Ask, Flight
 from dnsguard.core.wire import KEY_TAILS, read_query
 
@@ -107,9 +108,24 @@ class Watch:
         self._versions: dict[tuple[bytes, tuple[str, ...]], Version] = {}
         self._flights: dict[int, Flight] = {}
         self._by_key: dict[bytes, Flight] = {}
-        self._closed: dict[bytes, float] = {}  # until when a question must not be asked again
+        # Until when a question must not be asked again, and the entry that remembers it, if any.
+        self._closed: dict[bytes, tuple[float, Entry | None]] = {}
         self._landed: set[int] = set()
         self._packets: dict[int, int] = {}
+
+        self._deadline = self._attempts = 0.0  # the highest of all policies so far
+        self.reloaded()
+
+    def reloaded(self) -> None:
+        """New settings hold; what was begun under the old ones goes on as it was."""
+        ask = self.engine.policy.ask
+        self._deadline = max(self._deadline, ask.deadline)
+        self._attempts = max(self._attempts, ask.attempts)
+        self._closed.clear()
+
+    def patience(self) -> float:
+        """The longest that anybody may have to wait, in seconds."""
+        return self._deadline + SLACK
 
     # -- clients ----------------------------------------------------------------------------
 
@@ -119,8 +135,7 @@ class Watch:
     def replied(self, asked: Asked, octets: bytes, now: float) -> None:
         assert self._waiting.pop(id(asked), None) is asked, "a second reply to one query"
         asked.reply, asked.answered = octets, now
-        most = self.engine.policy.ask.deadline + SLACK
-        assert now - asked.at <= most, f"{now - asked.at:.3f} s are too long to wait"
+        assert now - asked.at <= self.patience(), f"{now - asked.at:.3f} s are too long to wait"
         query = read_query(asked.data, None, asked.at, asked.stream)
         assert octets[:2] == query.id
         assert octets[12 : 12 + len(query.question)] == query.question
@@ -168,13 +183,14 @@ class Watch:
             other = self._by_key.get(key)
             assert other is None or other.over, "two flights for one question"
             self._flights[id(flight)] = self._by_key[key] = flight
-            closed = self._closed.get(key, 0.0)
-            assert ask.probe or now >= closed - 1e-6, (
+            closed, kept = self._closed.get(key, (0.0, None))
+            evicted = kept is not None and self.engine.cache.get(key) is not kept
+            assert ask.probe or evicted or now >= closed - 1e-6, (
                 f"asked {closed - now:.3f} s before the pause after its failure ended"
             )
         if not ask.probe:
             count = self._packets[id(flight)] = self._packets.get(id(flight), 0) + 1
-            most = self.engine.policy.ask.attempts + EDNS_AGAIN * len(flight.zone.servers)
+            most = self._attempts + EDNS_AGAIN * len(flight.zone.servers)
             assert count <= most, f"{count} packets for one question"
 
     def learned(self, ask: Ask, data: bytes, now: float) -> None:
@@ -216,9 +232,9 @@ class Watch:
             if entry is not None and now < entry.dies():
                 # When it dies in the meantime, its name is as cold as any.
                 until = min(now + flight.zone.stale.recheck, entry.dies())
+                self._closed[flight.key] = until, entry
             else:
-                until = now + FAILURE_FIRST
-            self._closed[flight.key] = until
+                self._closed[flight.key] = now + FAILURE_FIRST, None
         for zone in self.engine.zones.all:
             if zone.recovered == now:  # a recovery forgets what failed before it
                 find = self.engine.zones.find

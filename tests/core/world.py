@@ -158,6 +158,15 @@ class World:
         self._collect()
         return True
 
+    def reload(self, policy: Policy) -> None:
+        """New settings, from now on; upstreams that are new behave well."""
+        for zone in policy.zones:
+            for upstream in zone.upstreams:
+                self.upstreams.setdefault(str(upstream), Upstream(self.chance))
+        self.engine.reload(policy, self.now)
+        self.watch.reloaded()
+        self._collect()
+
     def stop(self) -> None:
         """The server stops: whoever still waits is answered now."""
         self.engine.shutdown(self.now)
@@ -169,7 +178,7 @@ class World:
         for upstream in self.upstreams.values():
             upstream.behave(Manner())
         self._looping.clear()
-        self.advance(self.engine.policy.ask.deadline + 1.0)
+        self.advance(self.watch.patience() + 1.0)
         self.watch.all_answered()
 
     # -- the network ------------------------------------------------------------------------

@@ -1,0 +1,430 @@
+"""The life of a query, octet by octet: what the engine does with one message at one instant.
+
+Stories with time in them are told in `scenarios/`; here stand the tables and the corners.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import dns.flags
+import dns.message
+import pytest
+
+from dnsguard.core.engine import FAILURES_MAX, Engine
+from dnsguard.core.flights import Ask
+from dnsguard.core.policy import (
+    CachePolicy,
+    Limits,
+    Policy,
+    StalePolicy,
+    Upstream,
+    Zone,
+)
+from tests.core import build
+from tests.core.watch import read
+from tests.core.world import World, one_zone
+
+T0 = 1000.0
+NAME = "web.cluster.local"
+A = f"{NAME}. 30 IN A 10.1.0.1"
+
+
+def begin(policy: Policy | None = None) -> Engine:
+    return Engine(policy or one_zone(), random.Random(1), T0)
+
+
+def replies(engine: Engine) -> list[bytes]:
+    """Take what the engine wants to send to clients."""
+    taken = [octets for _, octets in engine.out.replies]
+    engine.out.replies.clear()
+    return taken
+
+
+def asks(engine: Engine) -> list[Ask]:
+    taken = engine.out.asks[:]
+    engine.out.asks.clear()
+    return taken
+
+
+def give(engine: Engine, ask: Ask, now: float, answer: str = A, **more: bool) -> bool:
+    """Let an upstream answer."""
+    return engine.answer(ask, build.answer_wire(b"\0\7" + ask.wire, answer, **more), now)
+
+
+def know(engine: Engine, query: bytes, answer: str = A, now: float = T0, **more: bool) -> bytes:
+    """Have a question answered, and return the reply."""
+    engine.client(query, None, now)
+    (ask,) = asks(engine)
+    assert give(engine, ask, now, answer, **more)
+    (octets,) = replies(engine)
+    return octets
+
+
+# -- what is no question ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\0" * 11, b"\0\1\x80\0\0\1\0\0\0\0\0\0\0\0\1\0\1"],
+    ids=["empty", "cut", "reply"],
+)
+def test_what_is_no_query_is_met_with_silence(data: bytes) -> None:
+    engine = begin()
+    engine.client(data, None, T0)
+    assert replies(engine) == []
+    assert engine.counters.malformed == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "rcode"),
+    [
+        (b"\x12\x34\x01\0\0\1\0\0\0\0\0\0\x03web", "FORMERR"),
+        (b"\x12\x34\x01\0\0\2\0\0\0\0\0\0\0\0\1\0\1\0\0\1\0\1", "FORMERR"),
+        (b"\x12\x34\x21\0\0\1\0\0\0\0\0\0\0\0\1\0\1", "NOTIMP"),
+    ],
+)
+def test_a_broken_query_is_told_so(data: bytes, rcode: str) -> None:
+    engine = begin()
+    engine.client(data, None, T0)
+    (octets,) = replies(engine)
+    assert octets[:2] == b"\x12\x34"
+    assert read(octets).rcode == rcode
+    assert sum(engine.counters.answers.values()) == engine.counters.malformed == 1
+
+
+@pytest.mark.parametrize(
+    ("qtype", "rcode"),
+    [
+        ("AXFR", "REFUSED"), ("IXFR", "REFUSED"), ("TKEY", "NOTIMP"), ("TSIG", "NOTIMP"),
+        ("MAILB", "NOTIMP"), ("MAILA", "NOTIMP"), ("OPT", "NOTIMP"),
+    ],
+)  # fmt: skip
+def test_types_that_are_no_data_are_never_forwarded(qtype: str, rcode: str) -> None:
+    engine = begin()
+    engine.client(build.query(NAME, qtype), None, T0)
+    (octets,) = replies(engine)
+    assert read(octets).rcode == rcode
+    assert asks(engine) == []
+
+
+def test_any_over_udp_is_sent_to_tcp_and_there_it_is_forwarded_each_time() -> None:
+    engine = begin()
+    query = build.query(NAME, "ANY")
+    engine.client(query, None, T0)
+    (octets,) = replies(engine)
+    assert read(octets).flags & dns.flags.TC
+    assert asks(engine) == []
+    for _ in range(2):
+        engine.client(query, None, T0, stream=True)
+        (ask,) = asks(engine)
+        assert give(engine, ask, T0)
+        assert read(replies(engine)[0]).data == ("10.1.0.1",)
+    assert len(engine.cache) == 0
+
+
+@pytest.mark.parametrize("qtype", ["URI", "TYPE65280", "HTTPS", "SRV", "NULL"])
+def test_any_type_of_data_is_forwarded(qtype: str) -> None:
+    engine = begin()
+    engine.client(build.query(NAME, qtype), None, T0)
+    assert len(asks(engine)) == 1
+
+
+# -- one question, one flight -------------------------------------------------------------------
+
+
+def test_clients_of_all_kinds_share_one_flight_and_get_their_own_reply() -> None:
+    engine = begin()
+    queries = {
+        n: build.query(NAME.upper() if n % 2 else NAME, edns=4096 if n % 3 else None, id=n)
+        for n in range(200)
+    }
+    for n, query in queries.items():
+        engine.client(query, n, T0, stream=n % 5 == 0)
+    (ask,) = asks(engine)
+    assert give(engine, ask, T0 + 0.01)
+    told = dict(engine.out.replies)
+    assert len(engine.out.replies) == len(told) == 200
+    for n, query in queries.items():
+        octets = told[n]
+        assert isinstance(octets, bytes)
+        assert octets[:2] == n.to_bytes(2, "big")
+        assert octets[12:35] == query[12:35]
+    assert engine.counters.coalesced == 199
+
+
+def test_do_cd_class_and_type_are_questions_of_their_own() -> None:
+    engine = begin()
+    variants = [
+        build.query(NAME), build.query(NAME, do=True), build.query(NAME, cd=True),
+        build.query(NAME, do=True, cd=True), build.query(NAME, rdclass="CH"),
+        build.query(NAME, "AAAA"),
+    ]  # fmt: skip
+    for query in variants * 2:
+        engine.client(query, None, T0)
+    assert len(asks(engine)) == len(variants)
+
+
+def test_ad_goes_to_those_who_understand_it_and_never_with_stale_data() -> None:
+    engine = begin()
+    plain, knows = build.query(NAME), build.query(NAME, ad=True)
+    wire = know(engine, plain, ad=True)
+    assert not read(wire).flags & dns.flags.AD
+    engine.client(knows, None, T0 + 1)
+    assert read(replies(engine)[0]).flags & dns.flags.AD
+    engine.client(knows, None, T0 + 40)
+    for ask in asks(engine):
+        engine.answer(ask, build.answer_wire(b"\0\7" + ask.wire, rcode=5), T0 + 40)
+    for ask in asks(engine):
+        engine.answer(ask, build.answer_wire(b"\0\7" + ask.wire, rcode=5), T0 + 40)
+    for ask in asks(engine):
+        engine.answer(ask, build.answer_wire(b"\0\7" + ask.wire, rcode=5), T0 + 40)
+    (stale,) = replies(engine)
+    assert read(stale).data == ("10.1.0.1",)
+    assert not read(stale).flags & dns.flags.AD
+
+
+def test_what_does_not_fit_is_cut_on_miss_hit_and_stale_alike() -> None:
+    world = World()
+    world.put(NAME, "A", 30, *(f"10.1.0.{n}" for n in range(60)))
+    world.behave("over-tcp")
+    asked = [world.resolve(NAME, edns=512), world.resolve(NAME, edns=512)]
+    assert len(world.resolve(NAME, edns=1232).read().data) == 60
+    assert len(world.resolve(NAME, edns=512, stream=True).read().data) == 60
+    world.behave("silent")
+    world.advance(40)
+    asked += [world.resolve(NAME, edns=512), world.resolve(NAME, edns=512)]
+    for one in asked:
+        found = one.read()
+        assert found.flags & dns.flags.TC
+        assert found.rcode == "NOERROR"
+        assert found.data == ()
+    world.finish()
+
+
+# -- finished replies ---------------------------------------------------------------------------
+
+
+def test_finished_replies_are_counted_when_they_are_folded() -> None:
+    world = World()
+    counters = world.engine.counters
+    world.put(NAME, "A", 30, "10.1.0.1")
+    world.resolve(NAME)
+    for _ in range(5):
+        world.resolve(NAME)
+    assert counters.answers["hit", 0] == 1  # the others came from the finished reply
+    world.engine.fold(world.now)
+    assert counters.answers["hit", 0] == 5
+    world.behave("closed")
+    world.advance(60)
+    for _ in range(4):
+        world.resolve(NAME)
+        world.advance(1)
+    world.engine.fold(world.now)
+    assert counters.answers["stale", 0] == 4
+    assert sum(counters.stale.values()) == 4
+    assert counters.stale["outage"] == 3
+    assert counters.stale_age(world.now) == pytest.approx(33, abs=1.1)
+    world.finish()
+
+
+def test_queries_with_options_are_no_key_to_finished_replies() -> None:
+    world = World()
+    world.put(NAME, "A", 30, "10.1.0.1")
+    world.resolve(NAME, cookie=True)
+    assert world.resolve(NAME, cookie=True).read().data == ("10.1.0.1",)
+    world.behave("closed")
+    world.advance(40)
+    world.resolve(NAME, cookie=True)
+    ((code, text),) = world.resolve(NAME, cookie=True).read().ede
+    assert (code, text[:6]) == (3, "outage")
+    assert not world.engine.datagrams.table
+    world.finish()
+
+
+def test_a_name_with_a_ttl_of_one_second_is_not_prefetched() -> None:
+    world = World()
+    world.put(NAME, "A", 1, "10.1.0.1")
+    for _ in range(9):
+        world.resolve(NAME)
+        world.advance(0.1)
+    assert world.packets() == 1
+
+
+def test_no_prefetch_while_as_much_is_under_way_as_may_be() -> None:
+    policy = replace(one_zone(), limits=Limits(inflight=1))
+    world = World(policy)
+    world.put(NAME, "A", 30, "10.1.0.1")
+    world.resolve(NAME)
+    world.resolve(NAME)
+    world.advance(28.5)
+    world.behave("silent")
+    world.ask("cold.cluster.local")
+    assert world.resolve(NAME).wait == 0
+    assert world.packets() == 2
+    world.finish()
+
+
+# -- failures -----------------------------------------------------------------------------------
+
+
+def test_remembered_failures_are_bounded() -> None:
+    engine = begin()
+    now = T0
+    for n in range(FAILURES_MAX + 10):
+        engine.client(build.query(f"a{n}."), None, now)
+        while taken := asks(engine):
+            for ask in taken:
+                wire = build.answer_wire(b"\0\7" + ask.wire, rcode=2)
+                engine.answer(ask, wire, now)
+    assert len(engine.failures) == FAILURES_MAX
+    assert all(read(octets).rcode == "SERVFAIL" for octets in replies(engine))
+    engine.client(build.query("a0."), None, now)
+    assert len(asks(engine)) == 1  # the oldest is forgotten
+    engine.client(build.query(f"a{FAILURES_MAX}."), None, now)
+    assert asks(engine) == []
+
+
+# -- settings -----------------------------------------------------------------------------------
+
+OTHER = Upstream("10.0.0.54")
+
+
+def test_new_settings_keep_what_is_remembered() -> None:
+    world = World()
+    world.put(NAME, "A", 30, "10.1.0.1")
+    world.resolve(NAME)
+    world.advance(40)
+    stale = StalePolicy(max_age=5.0)
+    world.reload(Policy(zones=(Zone(".", (OTHER,), stale),)))
+    world.behave("silent")
+    asked = world.resolve(NAME)  # dead by the new settings
+    assert asked.read().rcode == "SERVFAIL"
+    assert {label for label, _ in world.sent[1:]} == {str(OTHER)}
+    world.finish()
+
+
+def test_new_settings_end_an_outage_that_was_the_old_upstreams() -> None:
+    world = World()
+    world.put(NAME, "A", 30, "10.1.0.1")
+    world.resolve(NAME)
+    world.behave("closed")
+    world.advance(40)
+    world.resolve(NAME)
+    world.resolve("cold.cluster.local")
+    assert world.engine.zones.root.outage
+    world.advance(0.1)
+    world.reload(Policy(zones=(Zone(".", (OTHER,)),)))
+    world.put(NAME, "A", 30, "10.1.0.2")
+    assert not world.engine.zones.root.outage
+    assert world.resolve(NAME).read().data == ("10.1.0.2",)
+    assert world.resolve("cold.cluster.local").read().rcode == "NXDOMAIN"
+    world.advance(600)
+    before = world.packets(at="10.0.0.53:53")
+    world.advance(600)
+    assert world.packets(at="10.0.0.53:53") == before  # nobody probes what nobody uses
+    world.finish()
+
+
+def test_an_upstream_that_stays_keeps_its_health() -> None:
+    world = World()
+    world.put(NAME, "A", 30, "10.1.0.1")
+    world.resolve(NAME)
+    world.behave("closed")
+    world.advance(40)
+    world.resolve(NAME)
+    world.reload(replace(one_zone(), keep_fresh=(NAME,)))
+    assert world.engine.zones.root.outage
+    assert world.resolve(NAME).read().ede[0][0] == 3
+    world.behave("ok")
+    world.advance(6)
+    assert not world.engine.zones.root.outage
+    world.finish()
+
+
+def test_questions_under_way_go_on_in_their_new_zone() -> None:
+    world = World()
+    world.put("intra.corp", "A", 30, "10.2.0.1")
+    world.behave("ok", latency=0.1)
+    asked = world.ask("intra.corp")
+    policy = one_zone()
+    short = StalePolicy(max_age=7.0)
+    corp = Zone("corp", policy.zones[0].upstreams, short)
+    world.reload(replace(policy, zones=(*policy.zones, corp)))
+    world.until_answered(asked)
+    (entry,) = world.engine.cache.index.values()
+    assert entry.zone.name == "corp"
+    assert entry.dies() == entry.expires + 7.0
+    world.finish()
+
+
+def test_questions_that_wait_for_their_turn_are_not_forgotten() -> None:
+    world = World()
+    for n in range(40):
+        world.put(f"web{n}.cluster.local", "A", 30, "10.1.0.1")
+    world.resolve("web0.cluster.local")
+    world.behave("closed")
+    world.advance(40)
+    world.resolve("web0.cluster.local")
+    world.behave("ok", latency=0.2)
+    world.advance(6)
+    asked = [world.ask(f"web{n}.cluster.local") for n in range(1, 40)]
+    assert any(flight.queued for flight in world.engine.asking.flights.values())
+    world.reload(one_zone())
+    world.advance(0.5)
+    assert all(one.read().rcode == "NOERROR" for one in asked)
+    world.finish()
+
+
+def test_less_memory_is_obeyed_at_once() -> None:
+    world = World()
+    for n in range(50):
+        world.put(f"web{n}.cluster.local", "A", 30, "10.1.0.1")
+        world.resolve(f"web{n}.cluster.local")
+    assert len(world.engine.cache) == 50
+    world.reload(replace(one_zone(), cache=CachePolicy(max_bytes=6000)))
+    assert 0 < len(world.engine.cache) < 20
+    world.finish()
+
+
+def test_names_that_are_kept_no_longer_are_asked_for_no_longer() -> None:
+    world = World(replace(one_zone(), keep_fresh=(NAME,)))
+    world.put(NAME, "A", 30, "10.1.0.1")
+    world.advance(100)
+    assert world.packets() > 6
+    world.reload(one_zone())
+    before = world.packets()
+    world.advance(100)
+    assert world.packets() == before
+
+
+def test_a_kept_name_is_not_asked_for_twice_at_once() -> None:
+    world = World(replace(one_zone(), keep_fresh=(NAME,)))
+    world.behave("silent")
+    world.advance(3.0)
+    before = world.packets(probes=False)
+    world.reload(replace(one_zone(), keep_fresh=(NAME,)))
+    world.advance(0.1)
+    assert world.packets(probes=False) == before
+    world.finish()
+
+
+# -- the end ------------------------------------------------------------------------------------
+
+
+def test_after_the_end_nothing_is_under_way() -> None:
+    engine = begin()
+    for n in range(5):
+        engine.client(build.query(f"web{n}.cluster.local", edns=1232), n, T0)
+    taken = asks(engine)
+    engine.shutdown(T0 + 1)
+    assert not engine.asking.flights
+    found = [read(octets) for octets in replies(engine)]
+    assert [(f.rcode, f.ede) for f in found] == [("SERVFAIL", ((22, "dnsguard is stopping"),))] * 5
+    for ask in taken:
+        assert give(engine, ask, T0 + 2)  # too late, and taken without a word
+    assert replies(engine) == []
+    while (due := engine.deadline()) is not None:
+        engine.tick(due + 0.001)
+    assert replies(engine) == []
