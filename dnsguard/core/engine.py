@@ -351,7 +351,8 @@ class Engine:
                     self._give_up_waiting(thing, now)
             elif isinstance(thing, Server):
                 self.asking.probe(thing, now)
-            elif isinstance(thing, Keep):
+            else:
+                assert isinstance(thing, Keep)
                 self._refresh_kept(thing, now)
 
     def _give_up_waiting(self, flight: Flight, now: float) -> None:

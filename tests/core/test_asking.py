@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import dns.flags
 import dns.message
@@ -34,9 +35,9 @@ def begin(ask: AskPolicy | None = None, *hosts: str) -> Engine:
     return Engine(replace(one_zone(*hosts), ask=ask or AskPolicy()), random.Random(1), T0)
 
 
-def ask_for(engine: Engine, name: str = NAME, now: float = T0, **more: bool) -> Ask:
+def ask_for(engine: Engine, name: str = NAME, now: float = T0, cd: bool = False) -> Ask:
     """Have a client ask, and return what goes to the upstream."""
-    engine.client(build.query(name, **more), "client", now)
+    engine.client(build.query(name, cd=cd), "client", now)
     return taken(engine)[0]
 
 
@@ -376,7 +377,7 @@ def test_probes_back_off_while_nothing_answers() -> None:
     world.advance(3600)
     probes = [ask.sent for _, ask in world.sent if ask.probe]
     assert 3600 / 5 <= len(probes) <= 3600 / 3.75 + 5
-    pauses = [after - before for before, after in zip(probes, probes[1:], strict=False)]
+    pauses = [after - before for before, after in pairwise(probes)]
     assert min(pauses) >= 0.25 * 0.75
     assert max(pauses) <= 5.01
     assert {ask.flight.key for _, ask in world.sent if ask.probe} == {
@@ -436,6 +437,21 @@ def test_a_probe_takes_a_waiting_question_out_of_the_line() -> None:
     world.advance(4.0)
     assert {one.read().rcode for one in others} <= {"NXDOMAIN", "SERVFAIL"}
     assert {one.read().rcode for one in asked} == {"NOERROR"}
+    world.finish()
+
+
+def test_who_waits_in_line_has_a_deadline_too() -> None:
+    world = known_world(1)
+    world.behave("closed")
+    world.resolve("web0.cluster.local")
+    world.behave("ok")
+    world.advance(5.1)
+    world.behave("silent")
+    asked = [world.ask(f"x{n}.cluster.local") for n in range(30)]
+    assert any(flight.queued for flight in world.engine.asking.flights.values())
+    world.advance(4.01)
+    assert {one.read().rcode for one in asked} == {"SERVFAIL"}
+    assert not any(ask.flight.key.startswith(b"\x03x29") for _, ask in world.sent)
     world.finish()
 
 

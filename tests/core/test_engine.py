@@ -48,16 +48,16 @@ def asks(engine: Engine) -> list[Ask]:
     return taken
 
 
-def give(engine: Engine, ask: Ask, now: float, answer: str = A, **more: bool) -> bool:
+def give(engine: Engine, ask: Ask, now: float, answer: str = A, ad: bool = False) -> bool:
     """Let an upstream answer."""
-    return engine.answer(ask, build.answer_wire(b"\0\7" + ask.wire, answer, **more), now)
+    return engine.answer(ask, build.answer_wire(b"\0\7" + ask.wire, answer, ad=ad), now)
 
 
-def know(engine: Engine, query: bytes, answer: str = A, now: float = T0, **more: bool) -> bytes:
+def know(engine: Engine, query: bytes, ad: bool = False) -> bytes:
     """Have a question answered, and return the reply."""
-    engine.client(query, None, now)
+    engine.client(query, None, T0)
     (ask,) = asks(engine)
-    assert give(engine, ask, now, answer, **more)
+    assert give(engine, ask, T0, ad=ad)
     (octets,) = replies(engine)
     return octets
 
@@ -291,6 +291,10 @@ def test_remembered_failures_are_bounded() -> None:
 OTHER = Upstream("10.0.0.54")
 
 
+def outage(world: World) -> bool:
+    return world.engine.zones.root.outage
+
+
 def test_new_settings_keep_what_is_remembered() -> None:
     world = World()
     world.put(NAME, "A", 30, "10.1.0.1")
@@ -313,11 +317,11 @@ def test_new_settings_end_an_outage_that_was_the_old_upstreams() -> None:
     world.advance(40)
     world.resolve(NAME)
     world.resolve("cold.cluster.local")
-    assert world.engine.zones.root.outage
+    assert outage(world)
     world.advance(0.1)
     world.reload(Policy(zones=(Zone(".", (OTHER,)),)))
     world.put(NAME, "A", 30, "10.1.0.2")
-    assert not world.engine.zones.root.outage
+    assert not outage(world)
     assert world.resolve(NAME).read().data == ("10.1.0.2",)
     assert world.resolve("cold.cluster.local").read().rcode == "NXDOMAIN"
     world.advance(600)
@@ -335,11 +339,11 @@ def test_an_upstream_that_stays_keeps_its_health() -> None:
     world.advance(40)
     world.resolve(NAME)
     world.reload(replace(one_zone(), keep_fresh=(NAME,)))
-    assert world.engine.zones.root.outage
+    assert outage(world)
     assert world.resolve(NAME).read().ede[0][0] == 3
     world.behave("ok")
     world.advance(6)
-    assert not world.engine.zones.root.outage
+    assert not outage(world)
     world.finish()
 
 

@@ -249,7 +249,7 @@ OPT, EDE, TEXT = 11, 6, "timeout, 2 h past its TTL"
         (512, True, STREAM_MAX),
     ],
 )
-@pytest.mark.parametrize("over", [-20, 0, 1])
+@pytest.mark.parametrize("over", [-1, 0, 1])
 @pytest.mark.parametrize("how", ["fresh", "stale"])
 def test_a_reply_fits_or_is_empty(
     edns: int | None, stream: bool, limit: int, over: int, how: str

@@ -116,9 +116,12 @@ class World:
             self.engine.client(data, client, self.now, stream)
         self._collect()
 
-    def resolve(self, name: str, rtype: str = "A", **more: bool) -> Asked:
+    def resolve(
+        self, name: str, rtype: str = "A", edns: int | None = 1232, stream: bool = False,
+        cookie: bool = False,
+    ) -> Asked:  # fmt: skip
         """Ask, and let time pass until the reply is there."""
-        asked = self.ask(name, rtype, **more)
+        asked = self.ask(name, rtype, edns, stream=stream, cookie=cookie)
         self.until_answered(asked)
         return asked
 
