@@ -42,4 +42,11 @@ class UpstreamError(DnsguardError):
 
 
 class StoreError(DnsguardError):
-    """The last-known-good store could not be read or written."""
+    """The last-known-good store could not be read or written.
+
+    `kind` is the word that metrics use for why.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        self.kind = kind
+        super().__init__(text)

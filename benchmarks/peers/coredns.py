@@ -15,17 +15,18 @@ from benchmarks.peers.peer import (
 from benchmarks.peers.sources import GoModule
 
 SOURCE = GoModule("github.com/coredns/coredns", "v1.14.7", "github.com/coredns/coredns")
-MODE = {VERIFY: "verify", AT_ONCE: "immediate"}
+# Mode, the longest wait of a client, TTL of a stale answer, pause after a failure.
+MODE = {
+    VERIFY: f"verify 1800ms {STALE_TTL}s 5s",
+    AT_ONCE: f"immediate {STALE_TTL}s 5s",
+}
 
 
-def config(place: Place) -> str:
+def config(place: Place, serve_stale: str) -> str:
+    """A Corefile; `serve_stale` is the arguments of that option, or nothing."""
     # Twice the entries: the cache is cut into 256 parts, and each evicts when it is full itself.
     capacity = 2 * place.entries
-    stale = ""
-    if place.stale == VERIFY:
-        stale = f"        serve_stale {STALE_SECONDS}s verify 0s {STALE_TTL}s\n"
-    elif place.stale:
-        stale = f"        serve_stale {STALE_SECONDS}s immediate {STALE_TTL}s\n"
+    stale = f"        serve_stale {serve_stale}\n" if serve_stale else ""
     return f"""\
 .:{place.port} {{
     bind {LOOPBACK}
@@ -39,7 +40,13 @@ def config(place: Place) -> str:
 
 
 def command(place: Place) -> list[str]:
-    return [str(place.program), "-quiet", "-conf", str(place.file("Corefile", config(place)))]
+    stale = f"{STALE_SECONDS}s {MODE[place.stale]}" if place.stale else ""
+    return [
+        str(place.program),
+        "-quiet",
+        "-conf",
+        str(place.file("Corefile", config(place, stale))),
+    ]
 
 
 PEER = Peer(

@@ -14,9 +14,7 @@ from benchmarks.peers.peer import (
 )
 from benchmarks.peers.sources import GoModule
 
-SOURCE = GoModule(
-    "github.com/AdguardTeam/dnsproxy", "v0.84.1", "github.com/AdguardTeam/dnsproxy"
-)
+SOURCE = GoModule("github.com/AdguardTeam/dnsproxy", "v0.84.1", "github.com/AdguardTeam/dnsproxy")
 
 
 def command(place: Place) -> list[str]:

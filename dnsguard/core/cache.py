@@ -10,7 +10,7 @@ Whether an entry is fresh, stale or dead is not asked here, except that the dead
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from dnsguard.core.entry import ENTRY_OVERHEAD, Entry
@@ -31,7 +31,9 @@ SEATS_SLACK = 64
 class Cache:
     """Entries by key, at most `max_octets` of them by their own account."""
 
-    __slots__ = ("_live", "_queues", "evicted", "get", "index", "max_octets", "octets", "total")
+    __slots__ = (
+        "_live", "_queues", "evicted", "get", "index", "max_octets", "octets", "on_evict", "total",
+    )  # fmt: skip
 
     def __init__(self, max_octets: int) -> None:
         self.max_octets = max_octets
@@ -42,6 +44,7 @@ class Cache:
         self.octets = [0, 0, 0]  # by segment
         self.total = 0
         self.evicted = [0, 0, 0]
+        self.on_evict: Callable[[Entry], None] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -154,4 +157,6 @@ class Cache:
                 continue
             self.remove(key)
             self.evicted[segment] += 1
+            if self.on_evict is not None:
+                self.on_evict(entry)
             return

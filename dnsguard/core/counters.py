@@ -34,6 +34,21 @@ class Histogram:
         self.total += seconds * times
 
 
+class StoreCounts:
+    """The numbers of the store of last-known-good answers, kept by whoever runs it."""
+
+    __slots__ = ("errors", "flushed", "loaded", "octets", "rows", "up", "writes")
+
+    def __init__(self, now: float) -> None:
+        self.up = False
+        self.rows = 0  # on disk
+        self.octets = 0
+        self.loaded = 0  # answers taken back at the start
+        self.writes = 0  # rows written or deleted
+        self.errors: defaultdict[str, int] = defaultdict(int)  # kind
+        self.flushed = now  # when all that was due was on disk
+
+
 class Counters:
     """The numbers of one engine."""
 

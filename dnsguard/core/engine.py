@@ -22,6 +22,7 @@ from dnsguard.core.counters import Counters
 from dnsguard.core.entry import Entry
 from dnsguard.core.flights import Ask, Failure, Flight
 from dnsguard.core.keeping import KEEP_RETRY, Keep, Keeping
+from dnsguard.core.learned import Learned
 from dnsguard.core.packets import Packet, Packets
 from dnsguard.core.policy import Policy
 from dnsguard.core.reply import EDE_NETWORK, EDE_UNREACHABLE
@@ -54,7 +55,7 @@ class Engine:
 
     `policy` is the operator's will, `chance` the source of randomness, `now` the present instant
     in seconds of a clock that never steps. `is_ours` tells whether a query that looks exactly like
-    one of our own came from one of our own sockets. `locate` is for finished replies, see Packets.
+    one of our own came from one of our own sockets.
     """
 
     def __init__(
@@ -63,7 +64,6 @@ class Engine:
         chance: Chance,
         now: float,
         is_ours: Callable[[object, Ask], bool] = lambda client, ask: True,
-        locate: Callable[[bytes], int] | None = None,
     ) -> None:
         self.policy = policy
         self.now = now
@@ -72,7 +72,7 @@ class Engine:
         octets = policy.cache.max_bytes
         self.cache = Cache(int(octets * (1 - PACKETS_SHARE)))
         room = int(octets * PACKETS_SHARE / 2)
-        self.datagrams = Packets(room, self._fold, locate)
+        self.datagrams = Packets(room, self._fold)
         self.streams = Packets(room, self._fold)
         self.failures: OrderedDict[bytes, Failure] = OrderedDict()
         self.zones = build_zones(policy, now, {})
@@ -82,6 +82,7 @@ class Engine:
         )  # fmt: skip
         self.answer = self.asking.answer  # an upstream's message
         self.failed = self.asking.failed  # the network's word that there will be none
+        self.learned: Learned | None = None  # set by who keeps answers through a restart
         self._is_ours = is_ours
         self._prefetches = policy.prefetch.fraction > 0
         self._keeping = Keeping(self.asking.wheel)
@@ -280,9 +281,11 @@ class Engine:
         entry = Entry(key, answer, flight.zone, now)
         if keep and key[-5:-3] != _ANY:
             if answer.ttl > 0:
+                if self.learned is not None:
+                    self.learned.note(entry, old)
                 self.cache.put(entry, now)
-            elif old is not None:
-                self.cache.remove(key)  # RFC 8767 section 4: TTL 0 is never kept, nor what it ends
+            else:
+                self.forget(key)  # RFC 8767 section 4: TTL 0 is never kept, nor what it ends
         if self.failures:
             self.failures.pop(key, None)
         waiters = flight.waiters
@@ -297,6 +300,12 @@ class Engine:
             self.counters.answers[counted] += len(waiters)
             flight.waiters = []
         return True
+
+    def forget(self, key: bytes) -> None:
+        """Remember no answer under `key` any more, here or through a restart."""
+        self.cache.remove(key)
+        if self.learned is not None:
+            self.learned.forget(key)
 
     def _crashed(self, flight: Flight, code: int, text: str, now: float) -> None:
         """A flight ended without an answer: stale for its clients, or SERVFAIL."""

@@ -27,12 +27,13 @@ class Entry:
     `stored` is when it came, `expires` when its TTL ends; it dies at `expires` plus the zone's
     `stale.max_age`, and nothing moves that instant but a new answer. `failed` is when a refresh
     last failed (-inf: never since it was stored). `hits` counts questions over the name's whole
-    life in the cache, across refreshes.
+    life in the cache, across refreshes. `written` is when the version of this answer that lies on
+    disk was stored (-inf: none does).
     """
 
     __slots__ = (
         "ad", "additional", "expires", "failed", "hits", "key", "kind", "offsets", "packets",
-        "rcode", "reason", "recent", "segment", "stored", "ttl", "wire", "zone",
+        "rcode", "reason", "recent", "segment", "stored", "ttl", "wire", "written", "zone",
     )  # fmt: skip
 
     def __init__(self, key: bytes, answer: Answer, zone: ZoneState, now: float) -> None:
@@ -52,6 +53,7 @@ class Entry:
         self.hits = 0
         self.recent = 0
         self.segment = 0
+        self.written = NEVER
         self.packets: list[Packet] | None = None
 
     @property

@@ -20,37 +20,26 @@ OCTETS_A_PACKET = 420  # the object, its key, its reply and its place in the dic
 class Packet:
     """One finished reply. The reader counts `hits`; `fold` turns them into statistics."""
 
-    __slots__ = ("address", "entry", "hits", "length", "reason", "until", "wire")
+    __slots__ = ("entry", "hits", "reason", "rest", "size", "until")
 
-    def __init__(self, wire: bytes, until: float, entry: Entry, reason: str, address: int) -> None:
-        self.wire = wire
+    def __init__(self, wire: bytes, until: float, entry: Entry, reason: str) -> None:
+        self.rest = wire[2:]  # without the id, which is each client's own
+        self.size = len(wire)
         self.until = until
         self.entry = entry
         self.reason = reason
         self.hits = 0
-        self.length = len(wire) - 2
-        self.address = address
 
 
 class Packets:
-    """The finished replies of one transport.
+    """The finished replies of one transport; the loop that reads queries reads `table` itself."""
 
-    `table` is read directly by the datagram loop. `locate` gives the address of a reply's octets
-    for a reader that hands memory to the kernel; a simulator has no use for it.
-    """
+    __slots__ = ("_most", "_on_fold", "table")
 
-    __slots__ = ("_locate", "_most", "_on_fold", "table")
-
-    def __init__(
-        self,
-        max_octets: int,
-        on_fold: Callable[[Packet], None],
-        locate: Callable[[bytes], int] | None = None,
-    ) -> None:
+    def __init__(self, max_octets: int, on_fold: Callable[[Packet], None]) -> None:
         self._most = max(max_octets // OCTETS_A_PACKET, DROPPED_AT_ONCE)
         self.table: dict[bytes, Packet] = {}
         self._on_fold = on_fold
-        self._locate = locate
 
     def add(self, tail: bytes, wire: bytes, until: float, entry: Entry, reason: str) -> None:
         """Remember `wire` as the reply to every query whose octets after the id are `tail`."""
@@ -70,9 +59,7 @@ class Packets:
             entry.packets = [packet for packet in entry.packets if packet.until]
             if len(entry.packets) >= PACKET_AT_ONE_ENTRY_MAX:
                 return
-        # Two octets on: the id before them is the client's own and comes from its query.
-        address = self._locate(wire) + 2 if self._locate else 0
-        packet = Packet(wire, until, entry, reason, address)
+        packet = Packet(wire, until, entry, reason)
         entry.packets.append(packet)
         self.table[tail] = packet
 

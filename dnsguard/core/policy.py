@@ -84,6 +84,15 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class StorePolicy:
+    """Where and how answers are kept through a restart. `dir` None: they are not."""
+
+    dir: str | None = None
+    flush_interval: float = 1.0  # what a kill may cost of what was learned last
+    max_bytes: int = 64 * 1024 * 1024  # holds what `cache.max_bytes` of the same size holds
+
+
+@dataclass(frozen=True, slots=True)
 class Zone:
     """One zone and the upstreams that answer for it; `name` is presentation form, `.` the root."""
 

@@ -84,7 +84,7 @@ class Client(asyncio.Protocol):
             if packet is not None and now < packet.until:
                 packet.hits += 1
                 hits += 1
-                self._out.append(frame(message[:2] + packet.wire[2:]))
+                self._out.append(frame(message[:2] + packet.rest))
             else:
                 self.pending += 1
                 before = len(engine.out.replies)

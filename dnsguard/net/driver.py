@@ -23,7 +23,6 @@ from dnsguard.core.zones import Server
 from dnsguard.net.accept import Acceptor, Client
 from dnsguard.net.addresses import Access
 from dnsguard.net.listen import Listener, Sink
-from dnsguard.net.mmsg import address
 from dnsguard.net.stream import Streams
 from dnsguard.net.upstream import Ports
 
@@ -40,9 +39,7 @@ class Driver:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._notice = notice
-        self.engine = Engine(
-            policy, random.SystemRandom(), clock.now(), self._is_ours, address
-        )
+        self.engine = Engine(policy, random.SystemRandom(), clock.now(), self._is_ours)
         self.ports = Ports(self.engine, clock.now, self.flush)
         self.streams = Streams(self.engine, clock.now, self.flush)
         self.acceptor = Acceptor(self.engine, access, clock.now, self.flush)

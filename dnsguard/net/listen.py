@@ -2,8 +2,8 @@
 
 This is the hot path. For a query that is answered from a finished reply the loop below makes no
 object but the slice it looks up. Everything else is collected and handed to the engine after the
-batch of hits has left, because the engine may replace the very octets that the kernel is about to
-read. Control of who may ask costs nothing where only loopback can reach the socket.
+batch of hits has left, so that those who wait least do not wait for it. Control of who may ask
+costs nothing where only loopback can reach the socket.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class Listener:
         self._name_octets = name_octets(sock.family)
         self._in = Incoming(QUERY_OCTETS, True)
         # The kernel writes how long a sender's address was; all that we send to are as long.
-        self._out = Outgoing(self._name_octets, 2)
-        self._out_own = Outgoing(self._name_octets, 1)
+        self._out = Outgoing(self._name_octets)
+        self._out_own = Outgoing(self._name_octets)
         self._sits = list(range(BATCH))  # which incoming slot each outgoing message points to
         self.waiting: list[tuple[bytes, bytes]] = []  # replies of the engine, and where they go
         self._rate = engine.policy.limits.client_qps
@@ -97,8 +97,7 @@ class Listener:
         self._stuck = False
         for i in range(BATCH):
             self._out.point_name(i, self._in.names_at + i * ADDRESS_OCTETS)
-            self._out.words[4 * i] = self._in.arena_at + i * QUERY_OCTETS
-            self._out.words[4 * i + 1] = 2
+            self._out.words[2 * i] = self._in.arena_at + i * QUERY_OCTETS
 
     def admit(self, access: Access) -> None:
         """Answer only the clients that `access` allows from now on."""
@@ -151,11 +150,11 @@ class Listener:
                 missed.append(i)
                 continue
             packet.hits += 1
+            size = packet.size
+            octets[start + 2 : start + size] = packet.rest  # over the query, behind its id
             if sits[hits] != i:
                 self._seat(hits, i)
-            at = 4 * hits + 2
-            words[at] = packet.address
-            words[at + 1] = packet.length
+            words[2 * hits + 1] = size
             hits += 1
         if hits:
             self._send_hits(hits)
@@ -167,7 +166,7 @@ class Listener:
         """Let an outgoing message answer the query in another slot than the one of its number."""
         self._sits[message] = slot
         self._out.point_name(message, self._in.names_at + slot * ADDRESS_OCTETS)
-        self._out.words[4 * message] = self._in.arena_at + slot * QUERY_OCTETS
+        self._out.words[2 * message] = self._in.arena_at + slot * QUERY_OCTETS
 
     def _send_hits(self, count: int) -> None:
         sent = 0
@@ -184,13 +183,12 @@ class Listener:
 
     def _keep(self, start: int, count: int) -> None:
         """Copy hits that the kernel does not take now; they go out when it does."""
-        words = self._out.words
-        packets = {p.address: p.wire for p in self._engine.datagrams.table.values()}
+        incoming, words = self._in, self._out.words
         for message in range(start, count):
             slot = self._sits[message]
-            wire = packets[words[4 * message + 2]]
-            own = self._in.message(slot)[:2] + wire[2:]
-            self.waiting.append((self._in.sender(slot, self._name_octets), own))
+            at = incoming.starts[slot]
+            wire = incoming.octets_of[at : at + words[2 * message + 1]]
+            self.waiting.append((incoming.sender(slot, self._name_octets), wire))
         self._stuck = True
         self._blocked(self, True)
 

@@ -1,14 +1,16 @@
 """Many datagrams with one system call: recvmmsg and sendmmsg through cffi, without a compiler.
 
-All memory is laid out once: buffers, addresses and the kernel's own arrays of pointers to them.
-Replies are not copied: an outgoing message is a pointer to the two octets of an id and a pointer to
-the octets of a finished reply, wherever they lie. This file knows no DNS and no event loop. Where
-the calls are missing or forbidden, `AVAILABLE` is False and those of `net.plain` take their place.
+All memory is laid out once: buffers, addresses and the kernel's own arrays of pointers to them. An
+outgoing message is a pointer to octets that lie anywhere: in the slot where a query came in, whose
+reply was written over it behind the id, or in a bytes object of the caller's. This file knows no
+DNS and no event loop. Where the calls are missing or forbidden, `AVAILABLE` is False and those of
+`net.plain` take their place.
 """
 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import socket
 from typing import Any
@@ -69,11 +71,12 @@ class Incoming:
 
     def __init__(self, octets: int, addresses: bool) -> None:
         self.slot = octets
-        self._arena = _ffi.new("unsigned char[]", octets * BATCH)
+        # Slices of an anonymous mapping are the cheapest of all to read as bytes and to write.
+        self.octets_of = mmap.mmap(-1, octets * BATCH)
+        self._arena = _ffi.from_buffer("unsigned char[]", self.octets_of)
         self._names = _ffi.new("unsigned char[]", ADDRESS_OCTETS * BATCH)
-        self._iov = _ffi.new("struct iovec[]", BATCH)
+        self._iov = _ffi.new("struct iovec[]", pieces * BATCH)
         self._vec = _ffi.new("struct mmsghdr[]", BATCH)
-        self.octets_of = _ffi.buffer(self._arena)
         self.names_of = _ffi.buffer(self._names)
         self.lengths = memoryview(_ffi.buffer(self._vec)).cast("B").cast("I")
         self.starts = tuple(i * octets for i in range(BATCH))
@@ -115,15 +118,15 @@ class Incoming:
 
 
 class Outgoing:
-    """Room for a batch of messages to send, each of one or two pieces that lie anywhere in memory.
+    """Room for a batch of messages to send, each of one or more pieces that lie anywhere in memory.
 
-    Piece p of message i is the address in `words[at[i] + 2 * p]` and the length in the word after
-    it: writing there is how a loop fills a message. Whoever writes an address keeps what lies
-    there alive until the batch is sent. Names are of `name_octets` octets, none on connected
+    Piece p of message i is the address in `words[2 * (pieces * i + p)]` and the length in the word
+    after it: writing there is how a loop fills a message. Whoever writes an address keeps what
+    lies there alive until the batch is sent. Names are of `name_octets` octets, none on connected
     sockets.
     """
 
-    def __init__(self, name_octets: int, pieces: int) -> None:
+    def __init__(self, name_octets: int, pieces: int = 1) -> None:
         self._names = _ffi.new("unsigned char[]", ADDRESS_OCTETS * BATCH)
         self._iov = _ffi.new("struct iovec[]", pieces * BATCH)
         self._vec = _ffi.new("struct mmsghdr[]", BATCH)
@@ -131,7 +134,6 @@ class Outgoing:
         self.words = memoryview(_ffi.buffer(self._iov)).cast("B").cast("P")
         self._headers = memoryview(_ffi.buffer(self._vec)).cast("B").cast("P")
         self._name_words = tuple(i * _HEADER // _WORD for i in range(BATCH))
-        self.at = tuple(2 * pieces * i for i in range(BATCH))
         for i in range(BATCH):
             header = self._vec[i].msg_hdr
             header.msg_iov = self._iov + pieces * i

@@ -68,7 +68,7 @@ class Ports:
         self.fd = self._epoll.fileno()
         self._ports: dict[int, Port] = {}
         self._in = Incoming(REPLY_OCTETS, False)
-        self._out = Outgoing(0, 1)
+        self._out = Outgoing(0)
 
     def __len__(self) -> int:
         return len(self._ports)

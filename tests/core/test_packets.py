@@ -45,29 +45,15 @@ class Folded:
 
 
 def test_a_packet_is_what_the_reader_needs() -> None:
-    seen: list[bytes] = []
-
-    def locate(wire: bytes) -> int:
-        seen.append(wire)
-        return 1000
-
-    table = Packets(0, Folded(), locate)
+    table = Packets(0, Folded())
     found = remembered()
     table.add(ASKED[2:], REPLY, 5.0, found, "outage")
     packet = table.table[ASKED[2:]]
-    assert (packet.wire, packet.until, packet.entry) == (REPLY, 5.0, found)
+    assert (packet.rest, packet.size) == (REPLY[2:], len(REPLY))  # the id is each client's own
+    assert (packet.until, packet.entry) == (5.0, found)
     assert (packet.reason, packet.hits) == ("outage", 0)
-    assert seen == [REPLY]
-    assert packet.address == 1002  # past the id, which is the client's own
-    assert packet.length == len(REPLY) - 2
     assert found.packets == [packet]
     assert table.octets == OCTETS_A_PACKET
-
-
-def test_without_a_kernel_there_is_no_address() -> None:
-    table = Packets(0, Folded())
-    table.add(b"tail", REPLY, 5.0, remembered(), "")
-    assert table.table[b"tail"].address == 0
 
 
 def test_a_newer_reply_takes_the_place_of_the_older() -> None:

@@ -111,7 +111,7 @@ class World:
         packet = packets.table.get(data[2:])
         if packet is not None and self.now < packet.until:
             packet.hits += 1
-            self.engine.out.replies.append((client, data[:2] + packet.wire[2:]))
+            self.engine.out.replies.append((client, data[:2] + packet.rest))
         else:
             self.engine.client(data, client, self.now, stream)
         self._collect()

@@ -84,6 +84,14 @@ class Datagrams(asyncio.DatagramProtocol):
     async def resolve(self, name: str, rtype: str = "A", **more: Any) -> Heard:
         return await self.ask(ask(name, rtype, **more))
 
+    async def resolve_fresh(self, name: str) -> Heard:
+        """Ask until the answer is good and not stale, as after an upstream's recovery."""
+        while True:
+            reply = await self.resolve(name)
+            if reply.rcode == "NOERROR" and not reply.ede:
+                return reply
+            await asyncio.sleep(0.01)
+
     async def is_silent_to(self, wire: bytes) -> bool:
         """Send `wire` and see that nothing comes back.
 

@@ -1,8 +1,9 @@
 """One way to run the real thing in a test: on loopback, on either event loop, or as a process.
 
 `on_both_loops` runs an asynchronous test on asyncio's own loop and on the one that `serve` uses,
-and fails it for any error that nobody caught. `proxy` is a driver on the test's own loop, `serving`
-a whole server there; `Serve` is `python -m dnsguard serve` as an operator starts it.
+and fails it for any error that nobody caught; `later` lets such a test's clock jump, so that none
+has to wait for a TTL to end. `proxy` is a driver on the test's own loop, `scene` adds an upstream
+and clients; `serve` is `python -m dnsguard serve` as an operator starts it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 import pytest
 import uvloop
 
+from dnsguard import clock
 from dnsguard.config import Address, Given, Settings
 from dnsguard.core.actions import Notice
 from dnsguard.net.addresses import Access
@@ -39,6 +41,25 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 Test = Callable[..., Coroutine[Any, Any, None]]
 
 
+class Jumping:
+    """The boot-time clock, and how far a test has moved it."""
+
+    def __init__(self, real: Callable[[], float]) -> None:
+        self._real = real
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return self._real() + self.ahead
+
+
+_now = Jumping(clock.now)
+
+
+def later(seconds: float) -> None:
+    """Let this much time have passed for all drivers; timers that were set before do not notice."""
+    _now.ahead += seconds
+
+
 def run(main: Coroutine[Any, Any, None], loop: str) -> None:
     """Run `main` to its end; an error in a callback or a lost task is a failure too."""
     errors: list[dict[str, Any]] = []
@@ -49,9 +70,11 @@ def run(main: Coroutine[Any, Any, None], loop: str) -> None:
         async with asyncio.timeout(SECONDS_MAX):
             await main
 
-    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "now", _now)
+        _now.ahead = 0.0
         runner.run(watched())
-    assert not errors
+    assert not errors, errors
 
 
 def _on(loops: Sequence[str], test: Test) -> Callable[..., None]:

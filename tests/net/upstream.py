@@ -9,6 +9,9 @@ refused; what came, from which port and in which words, is in `seen`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
+import socket
 import ssl
 import zlib
 from collections.abc import Callable, Sequence
@@ -143,23 +146,20 @@ class Upstream:
         self._held: list[tuple[bytes, Send]] = []
         self._tls = tls
         self._arrival = asyncio.Event()
+        # Its replies come from an address that nobody asked.
+        self._stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
     async def __aenter__(self) -> Upstream:
         loop = asyncio.get_running_loop()
-        udp, tcp = bind_pair(HOST)
-        self.port: int = udp.getsockname()[1]
-        self._udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=udp)
-        # Its replies come from an address that nobody asked.
-        self._stranger, _ = await loop.create_datagram_endpoint(
-            asyncio.DatagramProtocol, local_addr=(HOST, 0)
-        )
+        self._udp, tcp = bind_pair(HOST)
+        self._udp.setblocking(False)
+        self.port: int = self._udp.getsockname()[1]
+        loop.add_reader(self._udp, self._readable)
         self._server = await loop.create_server(lambda: _Stream(self), sock=tcp, ssl=self._tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.stop_listening()
-        self.close_streams()
-        self._udp.close()
+        self.stop()
         self._stranger.close()
         await self._server.wait_closed()
         await asyncio.sleep(0)  # transports close at the loop's next turn
@@ -171,6 +171,14 @@ class Upstream:
     def behave(self, *manners: str, name: str = "", transport: str = "") -> None:
         """From now on answer so, for all names and transports or for one."""
         self._manners[name, transport] = manners
+
+    def stop(self) -> None:
+        """Close every socket: whoever asks is refused by the system from now on."""
+        self.stop_listening()
+        self.close_streams()
+        if self._udp.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._udp)
+            self._udp.close()
 
     def close_streams(self) -> None:
         """Close every connection, as a server does that has waited long enough."""
@@ -197,7 +205,17 @@ class Upstream:
             self._arrival.clear()
             await self._arrival.wait()
 
-    # -- used by the two sockets -------------------------------------------------------------
+    # -- the two sockets ---------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                query, source = self._udp.recvfrom(65535)
+                self.take(query, "udp", source, functools.partial(self._send_to, source))
+
+    def _send_to(self, source: tuple[str, int], wire: bytes) -> None:
+        if self._udp.fileno() >= 0:
+            self._udp.sendto(wire, source)
 
     def take(self, query: bytes, transport: str, source: tuple[str, int], send: Send) -> bool:
         """Answer one query; False if the connection is to be closed instead."""
@@ -225,17 +243,6 @@ class Upstream:
         places = ((name, transport), (name, ""), ("", transport), ("", ""))
         found = next((self._manners[at] for at in places if at in self._manners), ("ok",))
         return ("ok",) if found == ("truncated",) and transport == "tcp" else found
-
-
-class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, upstream: Upstream) -> None:
-        self._upstream = upstream
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self._upstream.take(data, "udp", addr, lambda wire: self._transport.sendto(wire, addr))
 
 
 class _Stream(asyncio.Protocol):
