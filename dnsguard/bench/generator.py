@@ -19,7 +19,7 @@ from pathlib import Path
 from dnsguard.bench.load import Load, NoAnswers, Progress
 from dnsguard.bench.meter import Measured, Meter
 from dnsguard.bench.pace import FlatOut, Pace, Steady
-from dnsguard.bench.queries import Queries
+from dnsguard.bench.queries import Rows
 from dnsguard.bench.tcp import Connection
 from dnsguard.bench.udp import Buffers, Datagrams
 
@@ -35,7 +35,7 @@ _TIMER_SLACK = Path("/proc/self/timerslack_ns")
 class Generator:
     """Sockets to one server, and the work of one load."""
 
-    def __init__(self, load: Load, queries: Queries, tell: Callable[[Progress], None]) -> None:
+    def __init__(self, load: Load, queries: Rows, tell: Callable[[Progress], None]) -> None:
         origin = time.perf_counter_ns()
         clock = time.perf_counter_ns
         self._now = lambda: (clock() - origin) // 1000
@@ -149,7 +149,6 @@ class Generator:
             tried += 1
             if not dues:
                 continue
-            queries.freshen(self._row, len(dues))
             now = self._now()
             sent = lane.send(self._row, dues)
             if lane.blocked:

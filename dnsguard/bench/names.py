@@ -24,7 +24,7 @@ SUFFIX = "default.svc.cluster.local"
 SEARCH = ("default.svc.cluster.local", "svc.cluster.local", "cluster.local")
 SEARCH_SUFFIX = "example.com"  # external names are what a search list makes expensive
 NDOTS = 5  # what Kubernetes writes into a pod's resolv.conf
-NAMES_MAX = 5_000_000  # some 150 octets of memory each
+NAMES_MAX = 2_000_000  # some 250 octets of memory each
 # A drawn order is repeated after so many questions: long enough that its end has left small caches,
 # short enough to be drawn within seconds.
 ORDER_MIN, ORDER_MAX = 1 << 17, 1 << 21

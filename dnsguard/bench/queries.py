@@ -1,9 +1,10 @@
 """Queries laid out in memory once, so that sending one is a matter of pointers.
 
-A row is one query without its id, which belongs to the socket that it leaves by. Rows are asked in
-turn and then again from the first. For a batch of datagrams the kernel gets pointers to rows; for a
-stream they are joined. Names that never come twice are rows whose first label is patched where it
-lies, a batch at a time. Queries are RFC 1035 section 4.1 with RD set, as a stub sends them.
+A row is one query, with the length that a stream wants in front of it. Rows are asked in turn and
+then again from the first. They lie at even distances: so one copy gives a batch of rows their ids,
+and one more gives them a first label that was never asked before, where that is wanted. The kernel
+gets pointers to rows for datagrams, and joined rows for a stream. Queries are RFC 1035 section 4.1
+with RD set, as a stub sends them.
 """
 
 from __future__ import annotations
@@ -14,105 +15,111 @@ from collections.abc import Sequence
 
 from dnsguard.bench.names import BadNames, Names
 from dnsguard.core import wire
+from dnsguard.core.framing import LENGTH_OCTETS, frame
 from dnsguard.core.wire import HEADER_OCTETS, NAME_MAX
-from dnsguard.net.mmsg import address
 
 # Few names are repeated to so many rows, lest batches end at the last row all the time.
 ROWS_MIN = 4096
-ID_OCTETS = 2
+MEMORY_MAX = 1 << 30  # of all rows; above it a smaller machine would swap and measure its disk
+ALIGNED = 8
+_ID_OCTETS = 2
 _OPT = b"\0" + wire.OPT_FIXED.pack(wire.T_OPT, wire.UDP_MAX, 0, 0, 0, 0)
-_HEADS = tuple(
-    wire.U16.pack(wire.RD) + wire.COUNTS.pack(1, 0, 0, additional) for additional in (0, 1)
-)
 
 
-def _words(numbers: array[int]) -> memoryview:
-    """Numbers as memory that may be copied into an array of pointers and lengths."""
-    return memoryview(numbers).cast("B").cast("P")
+def query(question: bytes, edns: bool) -> bytes:
+    """Return a query with the id 0 for a question in wire form, with OPT (RFC 6891) if `edns`."""
+    counts = wire.COUNTS.pack(1, 0, 0, int(edns))
+    head = bytes(_ID_OCTETS) + wire.U16.pack(wire.RD) + counts
+    return head + question + (_OPT if edns else b"")
 
 
-class Queries:
-    """Rows that stay as they are.
+def numbers(values: Sequence[int]) -> memoryview:
+    """Return values as memory that may be copied into an array of pointers and lengths."""
+    return memoryview(array("Q", values)).cast("B").cast("P")
 
-    `places` and `sizes` are where each row lies and how long it is, in the words of `Outgoing`;
-    `rests` and `prefixes` are the same for a stream: the octets, and the length in front of them.
+
+class Rows:
+    """Rows in memory; `lead` octets come before each, so that what is patched is aligned.
+
+    Row r lies at `places[r]` and is `sizes[r]` octets long, in the words of `mmsg.Outgoing`.
     """
 
-    def __init__(self, names: Names, edns: bool) -> None:
-        head, tail = _HEADS[edns], _OPT if edns else b""
-        rests = [head + one + tail for one in names.questions]
-        order: Sequence[int] = names.order
-        if len(order) < ROWS_MIN:
-            order = [*order] * -(-ROWS_MIN // len(order))
-        self._lay([rests[turn] for turn in order], array("Q", map(address, rests)), order)
+    def __init__(self, queries: Sequence[bytes], order: Sequence[int], lead: int = 0) -> None:
+        self.rows = len(order)
+        longest = max(map(len, queries)) + LENGTH_OCTETS + lead
+        self._stride = -(-longest // ALIGNED) * ALIGNED
+        if self._stride * self.rows > MEMORY_MAX:
+            raise BadNames("These are more names than fit into 1 GiB of memory.")
+        memory = array("B", bytes(self._stride * self.rows))
+        self._memory = memoryview(memory)
+        frames = [frame(one) for one in queries]
+        start = lead
+        for turn in order:
+            framed = frames[turn]
+            self._memory[start : start + len(framed)] = framed
+            start += self._stride
+        sizes = [len(one) for one in queries]
+        first, end = memory.buffer_info()[0] + lead + LENGTH_OCTETS, self._stride * self.rows
+        self.places = numbers(range(first, first + end, self._stride))
+        self.sizes = numbers([sizes[turn] for turn in order])
+        self._ids = self._memory.cast("H")[(lead + LENGTH_OCTETS) // 2 :: self._stride // 2]
+        self._lead = lead
 
-    def _lay(
-        self,
-        rests: Sequence[bytes | memoryview],
-        places: Sequence[int],
-        order: Sequence[int],
-    ) -> None:
-        self.rows = len(rests)
-        self.rests = rests
-        self.places = _words(array("Q", [places[turn] for turn in order]))
-        self.sizes = _words(array("Q", map(len, rests)))
-        frames = {
-            size: wire.U16.pack(size + ID_OCTETS) for size in {len(one) for one in rests}
-        }
-        self.prefixes = [frames[len(one)] for one in rests]
+    def dress(self, row: int, ids: memoryview) -> None:
+        """Give the rows from `row` on these ids, and make them fit to be asked once more."""
+        self._ids[row : row + len(ids)] = ids
 
-    def freshen(self, row: int, count: int) -> None:
-        """Make `count` rows from `row` on fit to be asked once more."""
+    def stream(self, row: int, count: int) -> bytes:
+        """Return `count` rows from `row` on as a stream has them."""
+        memory, stride = self._memory, self._stride
+        start = row * stride + self._lead
+        starts = range(start, start + count * stride, stride)
+        sizes = self.sizes[row : row + count].tolist()
+        return b"".join([memory[a : a + LENGTH_OCTETS + n] for a, n in zip(starts, sizes, strict=True)])
 
 
-class UniqueQueries(Queries):
-    """Rows whose first label was never asked before: a tag of this run, a round and the row.
+class UniqueRows(Rows):
+    """Rows whose first label was never asked before: a tag, the number of the round, the row.
 
-    The eight digits of the round are one machine word, so that a batch of rows gets them by one
-    copy.
+    The eight digits of the round are one machine word of memory.
     """
 
     ROWS = 4096  # three hexadecimal digits, which never change
+    _TAG_DIGITS = 5  # random, as the number of the first round: two runs never ask the same
+    _ROUNDS = 1 << 32
 
-    def __init__(self, names: Names, edns: bool) -> None:
-        tag = secrets.token_hex(3).encode()
-        label = tag + b"%08x%03x"
-        octets = len(label % (0, 0))
-        head, tail = _HEADS[edns], _OPT if edns else b""
-        (under,) = names.questions
-        if 1 + octets + len(under) - 4 > NAME_MAX:
+    def __init__(self, question: bytes, edns: bool) -> None:
+        tag = secrets.token_hex(self._TAG_DIGITS)[: self._TAG_DIGITS]
+        labels = [f"{tag}{0:08x}{row:03x}".encode() for row in range(self.ROWS)]
+        octets = len(labels[0])
+        if 1 + octets + len(question) - 4 > NAME_MAX:
             raise BadNames("The suffix is too long to have another label in front of it.")
-        size = len(head) + 1 + octets + len(under) + len(tail)
-        # The round lies at a multiple of eight octets, and so do all rows.
-        at_round = HEADER_OCTETS - ID_OCTETS + 1 + len(tag)
-        lead = -at_round % 8
-        self._stride = (lead + size + 7) // 8
-        self._memory = array("B", bytes(8 * self._stride * self.ROWS))
-        view = memoryview(self._memory)
-        starts = [lead + 8 * self._stride * row for row in range(self.ROWS)]
-        for row, start in enumerate(starts):
-            name = bytes((octets,)) + label % (0, row)
-            view[start : start + size] = head + name + under + tail
-        base = self._memory.buffer_info()[0]
-        self._lay(
-            [view[start : start + size] for start in starts],
-            [base + start for start in starts],
-            range(self.ROWS),
-        )
-        self._rounds = view.cast("Q")[(lead + at_round) // 8 :: self._stride]
-        self._round = 0
-        self._digits = self._copies()
+        queries = [query(bytes((octets,)) + label + question, edns) for label in labels]
+        at = LENGTH_OCTETS + HEADER_OCTETS + 1 + self._TAG_DIGITS
+        lead = -at % ALIGNED
+        super().__init__(queries, range(self.ROWS), lead)
+        words = self._memory.cast("Q")
+        self._digits = words[(lead + at) // ALIGNED :: self._stride // ALIGNED]
+        self._round = secrets.randbelow(self._ROUNDS)
+        self._begin_round()
 
-    def _copies(self) -> memoryview:
-        return memoryview(bytearray(b"%08x" % self._round * self.ROWS)).cast("Q")
+    def _begin_round(self) -> None:
+        self._round = (self._round + 1) % self._ROUNDS
+        self._now = memoryview(bytearray(b"%08x" % self._round * self.ROWS)).cast("Q")
 
-    def freshen(self, row: int, count: int) -> None:
+    def dress(self, row: int, ids: memoryview) -> None:
+        """Give the rows from `row` on these ids, and names that are new."""
         if row == 0:
-            self._round += 1
-            self._digits = self._copies()
-        self._rounds[row : row + count] = self._digits[:count]
+            self._begin_round()
+        super().dress(row, ids)
+        self._digits[row : row + len(ids)] = self._now[: len(ids)]
 
 
-def lay_out(names: Names, edns: bool) -> Queries:
+def lay_out(names: Names, edns: bool) -> Rows:
     """Return the rows for `names`, with an OPT record (RFC 6891) where `edns` is set."""
-    return UniqueQueries(names, edns) if names.unique else Queries(names, edns)
+    if names.unique:
+        return UniqueRows(names.questions[0], edns)
+    order = names.order
+    if len(order) < ROWS_MIN:
+        order = [*order] * -(-ROWS_MIN // len(order))
+    return Rows([query(one, edns) for one in names.questions], order)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 
 from dnsguard.bench.meter import Meter, Order
-from dnsguard.bench.queries import Queries
+from dnsguard.bench.queries import Rows
 from dnsguard.bench.window import IDS, Window
 from dnsguard.core.framing import LENGTH_OCTETS
 from dnsguard.core.wire import HEADER_OCTETS, U16
@@ -22,7 +22,7 @@ from dnsguard.net.addresses import family_of
 READ_OCTETS = 1 << 18
 REOPEN_S = 0.2  # the whole generator waits while it connects
 _FRONT = Struct("!HHH")  # the length, the id, the flags
-_IDS = [U16.pack(number) for number in range(IDS)]
+_IDS = memoryview(b"".join(map(U16.pack, range(IDS)))).cast("H")  # as they go over the wire
 
 
 class Connection:
@@ -31,7 +31,7 @@ class Connection:
     FLAGS: Order = "big"
 
     def __init__(
-        self, host: str, port: int, queries: Queries, timeout: float, clock: Callable[[], int]
+        self, host: str, port: int, queries: Rows, timeout: float, clock: Callable[[], int]
     ) -> None:
         self.window = Window()
         self.blocked = False
@@ -69,12 +69,9 @@ class Connection:
         What the kernel does not take now counts as sent: its octets are the next to go.
         """
         count, first = len(dues), self.window.next_id()
-        parts: list[bytes | memoryview] = [b""] * (3 * count)
-        parts[0::3] = self._queries.prefixes[row : row + count]
-        parts[1::3] = _IDS[first : first + count]
-        parts[2::3] = self._queries.rests[row : row + count]
+        self._queries.dress(row, _IDS[first : first + count])
         self.window.add(dues)
-        self._write(b"".join(parts))
+        self._write(self._queries.stream(row, count))
         return count
 
     def _write(self, data: bytes) -> None:

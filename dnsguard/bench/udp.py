@@ -15,24 +15,19 @@ from array import array
 from collections.abc import Callable, Sequence
 
 from dnsguard.bench.meter import Meter
-from dnsguard.bench.queries import Queries
+from dnsguard.bench.queries import Rows
 from dnsguard.bench.window import IDS, Window
 from dnsguard.core.wire import HEADER_OCTETS
 from dnsguard.net.addresses import family_of
-from dnsguard.net.mmsg import BATCH, Incoming, Outgoing, address
+from dnsguard.net.mmsg import Incoming, Outgoing
 
 REPLY_OCTETS = 4096  # more than any server sends to who announces at most 1232
 SOCKET_BUFFER = 4 * 1024 * 1024  # a burst of some 5,000 answers while the generator is elsewhere
 _SO_RCVBUFFORCE = 33  # beyond net.core.rmem_max, for those who may
 _SO_MEMINFO, _MEMINFO_OCTETS, _MEMINFO_DROPS = 55, 36, 8
 _WORD = 2  # octets of an id and of the flags
-
-# Every id as it lies on the wire, and where it lies. Their order there is the processor's own, so
-# that a column of ids in the kernel's memory reads as numbers; nobody else interprets them.
-_IDS = b"".join(number.to_bytes(_WORD, sys.byteorder) for number in range(IDS))
-_ID_PLACES = memoryview(
-    array("Q", range(address(_IDS), address(_IDS) + _WORD * IDS, _WORD))
-).cast("B").cast("P")
+# Ids are written and read in the processor's own order: nobody else interprets them.
+_IDS = memoryview(array("H", range(IDS)))
 
 
 class Buffers:
@@ -40,9 +35,7 @@ class Buffers:
 
     def __init__(self) -> None:
         self.incoming = Incoming(REPLY_OCTETS, False)
-        self.outgoing = Outgoing(0, 2)
-        for message in range(BATCH):
-            self.outgoing.words[4 * message + 1] = _WORD
+        self.outgoing = Outgoing(0)
         incoming = self.incoming
         words = memoryview(incoming.octets_of).cast("B").cast("H")
         self.ids = words[0 :: REPLY_OCTETS // _WORD]
@@ -57,7 +50,7 @@ class Datagrams:
     FLAGS = sys.byteorder
 
     def __init__(
-        self, host: str, port: int, queries: Queries, buffers: Buffers, clock: Callable[[], int]
+        self, host: str, port: int, queries: Rows, buffers: Buffers, clock: Callable[[], int]
     ) -> None:
         self.window = Window()
         self.blocked = False
@@ -85,10 +78,10 @@ class Datagrams:
     def send(self, row: int, dues: Sequence[int]) -> int:
         """Send as many queries as there are dues, from `row` on; return how many left."""
         count, words, queries = len(dues), self._words, self._queries
-        end, last, first = 4 * count, row + count, self.window.next_id()
-        words[0:end:4] = _ID_PLACES[first : first + count]
-        words[2:end:4] = queries.places[row:last]
-        words[3:end:4] = queries.sizes[row:last]
+        end, last, first = 2 * count, row + count, self.window.next_id()
+        queries.dress(row, _IDS[first : first + count])
+        words[0:end:2] = queries.places[row:last]
+        words[1:end:2] = queries.sizes[row:last]
         sent = self._buffers.outgoing.send(self.fd, 0, count)
         if sent == -errno.ECONNREFUSED:
             # What ICMP told of an earlier query; it is not this batch's fault.

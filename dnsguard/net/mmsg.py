@@ -75,7 +75,7 @@ class Incoming:
         self.octets_of = mmap.mmap(-1, octets * BATCH)
         self._arena = _ffi.from_buffer("unsigned char[]", self.octets_of)
         self._names = _ffi.new("unsigned char[]", ADDRESS_OCTETS * BATCH)
-        self._iov = _ffi.new("struct iovec[]", pieces * BATCH)
+        self._iov = _ffi.new("struct iovec[]", BATCH)
         self._vec = _ffi.new("struct mmsghdr[]", BATCH)
         self.names_of = _ffi.buffer(self._names)
         self.lengths = memoryview(_ffi.buffer(self._vec)).cast("B").cast("I")

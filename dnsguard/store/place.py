@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterator
 
 from dnsguard.errors import StoreError
 
@@ -67,7 +68,7 @@ class Place:
             return self._writable()
         except OSError as error:
             self.leave()
-            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST):
                 raise StoreError("unsafe", f"{self.directory} is not a directory") from None
             raise trouble(error, self.directory) from None
         except StoreError:
@@ -102,7 +103,8 @@ class Place:
         found = os.fstat(self._fd)
         _check_owner(found, self.directory)
         if stat.S_IMODE(found.st_mode) != 0o700:
-            os.fchmod(self._fd, 0o700)
+            with _unless_readonly():
+                os.fchmod(self._fd, 0o700)
 
     def _lock(self) -> None:
         try:
@@ -121,7 +123,8 @@ class Place:
             raise StoreError("unsafe", f"{path} is a link, or no plain file")
         _check_owner(found, path)
         if stat.S_IMODE(found.st_mode) != 0o600:
-            os.chmod(name, 0o600, dir_fd=self._fd)
+            with _unless_readonly():
+                os.chmod(name, 0o600, dir_fd=self._fd)
 
     def _writable(self) -> bool:
         """Return True if the file can be written, making it if there is none."""
@@ -134,6 +137,16 @@ class Place:
                 return False
             raise
         return True
+
+
+@contextlib.contextmanager
+def _unless_readonly() -> Iterator[None]:
+    """Pass over a mode that cannot be mended on a disk where nobody can write anyway."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
 
 
 def _make_root(root: str) -> None:

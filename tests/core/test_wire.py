@@ -35,7 +35,7 @@ from dnsguard.core.wire import (
     skip_name,
 )
 from dnsguard.errors import WireError
-from tests.core.build import CLIENT, octets_of, query, read
+from tests.core.build import CLIENT, Watched, octets_of, query, read
 
 HEADER = b"\x12\x34\x01\x00\0\1\0\0\0\0\0\0"
 QUESTION = b"\x03wWw\x07example\0\0\x01\0\x01"
@@ -289,6 +289,32 @@ def test_a_name_of_255_octets_is_legal_and_one_more_is_not() -> None:
     for walk in (read_name, skip_name):
         with pytest.raises(WireError, match="255"):
             walk(bytes(HEADER_OCTETS) + longer, HEADER_OCTETS)
+
+
+OPTIONS = 16000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        with_additional(opt(data=b"\xff\xff\0\0" * OPTIONS)),
+        with_additional(opt(data=b"\xff\xff\0\0" * OPTIONS + b"\0")),
+        with_additional(*[b"\0" + TXT[1:]] * 4000),
+        with_additional(*[b"\1a" * 127 + TXT] * 200),
+        with_additional(*[b"\xc0\x0c" + TXT[1:]] * 4000),
+        HEADER + b"\1a" * 32000,
+    ],
+    ids=["options", "options, cut", "records", "long owners", "pointers", "a name without end"],
+)
+def test_64_kib_are_read_in_one_pass(data: bytes) -> None:
+    """The number of looks grows with the octets, and no faster."""
+    watched = Watched(data)
+    assert len(data) > 50000
+    try:
+        assert read_query(watched, CLIENT, 0.0, stream=True).id == data[:2]
+    except Malformed as why:
+        assert why.rcode == FORMERR  # noqa: PT017
+    assert watched.looks < len(data)
 
 
 @given(st.binary(max_size=80) | st.binary(max_size=40).map(lambda tail: PLAIN[:2] + tail))
