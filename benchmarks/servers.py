@@ -1,18 +1,22 @@
-"""How NSD, Unbound and dnsguard are started for a benchmark: their configuration, as text.
+"""How the servers of a benchmark are started: NSD with its zones, dnsguard, any of the peers.
 
 Each listens on the loopback address and a port of its own, runs as whoever started the script and
-writes into the run's temporary directory only. Unbound is configured as the closest peer: one
-thread, forwarding, no validation, caches that are large enough for any run.
+writes into the run's temporary directory only.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.asking import LOOPBACK
 from benchmarks.harness import Bench, Program, free_port
+from benchmarks.peers.peer import Peer, Place
+from benchmarks.peers.sources import BUILD
+
+ENTRIES = 1_000_000  # more than any run asks for
 
 
 def zone_text(origin: str, records: Mapping[str, str], ttl: int, serial: int = 1) -> str:
@@ -54,53 +58,6 @@ remote-control:
     return text
 
 
-def unbound_config(directory: Path, port: int, upstream: int, stale_after: int | None) -> str:
-    """One thread that forwards everything to `upstream`.
-
-    `stale_after` is serve-expired-client-timeout in milliseconds: 1800 asks first (RFC 8767), 0
-    gives the stale answer at once; None serves nothing stale.
-    """
-    text = f"""\
-server:
-    interface: {LOOPBACK}
-    port: {port}
-    num-threads: 1
-    so-reuseport: no
-    username: ""
-    chroot: ""
-    directory: "{directory}"
-    pidfile: ""
-    use-syslog: no
-    verbosity: 0
-    do-ip6: no
-    do-not-query-localhost: no
-    module-config: "iterator"
-    qname-minimisation: no
-    minimal-responses: yes
-    edns-buffer-size: 1232
-    so-rcvbuf: 1m
-    so-sndbuf: 1m
-    outgoing-range: 8192
-    num-queries-per-thread: 4096
-    msg-cache-size: 256m
-    rrset-cache-size: 512m
-    cache-max-ttl: 86400
-"""
-    if stale_after is not None:
-        text += f"""\
-    serve-expired: yes
-    serve-expired-ttl: 259200
-    serve-expired-reply-ttl: 30
-    serve-expired-client-timeout: {stale_after}
-    ede: yes
-    ede-serve-expired: yes
-"""
-    return text + (
-        "remote-control:\n    control-enable: no\n"
-        f'forward-zone:\n    name: "."\n    forward-addr: {LOOPBACK}@{upstream}\n'
-    )
-
-
 def start_nsd(
     bench: Bench, port: int, zones: Mapping[str, Path], cpu: int | None = None
 ) -> Program:
@@ -108,13 +65,19 @@ def start_nsd(
     return bench.start("nsd", ["nsd", "-d", "-c", str(config)], port, cpu)
 
 
-def start_unbound(
-    bench: Bench, upstream: int, stale_after: int | None = None, cpu: int | None = None
+def start_peer(
+    bench: Bench,
+    peer: Peer,
+    upstream: int,
+    entries: int = ENTRIES,
+    stale: str = "",
+    cpu: int | None = None,
 ) -> Program:
-    port = free_port()
-    text = unbound_config(bench.directory, port, upstream, stale_after)
-    config = bench.file(f"unbound-{port}.conf", text)
-    return bench.start("unbound", ["unbound", "-d", "-p", "-c", str(config)], port, cpu)
+    """Start a peer on a port of its own. Raises MissingError when it cannot be had."""
+    program = peer.source.obtain(BUILD)
+    directory = Path(tempfile.mkdtemp(prefix="server-", dir=bench.directory))
+    place = Place(program, directory, free_port(), free_port(), upstream, entries, stale)
+    return bench.start(peer.name, peer.command(place), place.port, cpu, peer.environment)
 
 
 def start_dnsguard(bench: Bench, upstream: int, *extra: str, cpu: int | None = None) -> Program:

@@ -21,10 +21,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import harness, servers
+from benchmarks import accounting, dnsperf, harness, reporting, servers
 from benchmarks.asking import Poller, Sight, ask, ask_all, stub
 from benchmarks.cluster import NAMES, ORDER, TTL, WAYS, Upstream
-from benchmarks.harness import Bench, Load, Noise, Program, percentile, say
+from benchmarks.dnsperf import Load
+from benchmarks.harness import Bench, Program, say
+from benchmarks.peers import unbound
+from benchmarks.peers.peer import AT_ONCE, VERIFY
+from benchmarks.reporting import percentile
 
 SYSTEMS = ("dnsguard", "unbound", "unbound-at-once")
 POINTS = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
@@ -87,7 +91,8 @@ class Record:
 def start_system(bench: Bench, system: str, upstream: int) -> Program:
     if system == "dnsguard":
         return servers.start_dnsguard(bench, upstream)
-    server = servers.start_unbound(bench, upstream, 1800 if system == "unbound" else 0)
+    mode = VERIFY if system == "unbound" else AT_ONCE
+    server = servers.start_peer(bench, unbound.PEER, upstream, stale=mode)
     server.name = system
     return server
 
@@ -130,7 +135,7 @@ class Asker:
         self.rate = rate
         self.begun = time.monotonic()
         self._program = bench.start(
-            "dnsperf", harness.dnsperf_command(server.port, names, *options)
+            "dnsperf", dnsperf.dnsperf_command(server.port, names, *options)
         )
 
     def running(self) -> bool:
@@ -140,10 +145,10 @@ class Asker:
         """The report, and of each query when it was due and how long it took."""
         self._program.process.wait()
         text = self._program.output()
-        found = harness.parse_latencies(text.splitlines(), ORDER)
+        found = dnsperf.parse_latencies(text.splitlines(), ORDER)
         self._program.log.unlink()
         due = [(self.begun + number / self.rate, seconds) for number, seconds in found]
-        return harness.parse_dnsperf(text), due
+        return dnsperf.parse_dnsperf(text), due
 
 
 def shares(latencies: list[float]) -> dict[str, float]:
@@ -153,7 +158,7 @@ def shares(latencies: list[float]) -> dict[str, float]:
 def healthy(bench: Bench, server: Program, rate: int) -> Phase:
     """The same load with NSD alive: what this machine does without any outage."""
     say(f"{server.name}: NSD healthy, {rate} qps for {HEALTHY_SECONDS:g} s")
-    noise = Noise(bench)
+    noise = bench.noise()
     load, due = Asker(bench, server, rate, HEALTHY_SECONDS).result()
     latency = shares([seconds for _, seconds in due])
     return Phase(server.name, "healthy", load, 0.0, latency, noise.processors())
@@ -165,7 +170,7 @@ def outage(
     say(f"{server.name}: NSD {way}, {options.rate} qps for {options.seconds:g} s")
     upstream.prepare(way)
     warm_up(server, upstream)
-    noise = Noise(bench)
+    noise = bench.noise()
     asker = Asker(bench, server, options.rate, options.seconds)
     time.sleep(BREAK_AT)
     with Poller(server.port, POLLED, POLL_INTERVAL) as poller:
@@ -247,7 +252,7 @@ def examine(system: str, options: argparse.Namespace) -> Record:
         server = start_system(bench, system, upstream.port)
         harness.await_answer(server, NAMES[0])
         time.sleep(1)
-        idle = 1024 * harness.resident_kib(server.pid)
+        idle = 1024 * accounting.resident_kib(server.pid)
         warm_up(server, upstream)
         phases = [healthy(bench, server, options.rate)]
         returns = []
@@ -256,7 +261,7 @@ def examine(system: str, options: argparse.Namespace) -> Record:
             returns.append(come_back(bench, server, upstream, way, options.rate))
             if any(not good for *_, good in unbroken(way, phases[-1].load)):
                 say(f"{system} lost or failed queries. Its log ends with:\n{server.tail()}")
-        loaded = 1024 * harness.resident_kib(server.pid)
+        loaded = 1024 * accounting.resident_kib(server.pid)
     return Record(system, idle, loaded, starts, phases, returns)
 
 
@@ -280,7 +285,7 @@ def requirements(record: Record) -> list[tuple[str, str, bool]]:
     idle = record.idle_bytes
     text = f"resident when idle <= {IDLE_BYTES / 1e6:g} MB"
     found.append((text, f"{idle / 1e6:.1f} MB", idle <= IDLE_BYTES))
-    start = harness.median(record.starts)
+    start = reporting.median(record.starts)
     text = (
         f"first answer <= {1000 * START_SECONDS:g} ms after exec (median of {len(record.starts)})"
     )
@@ -333,7 +338,7 @@ def report(records: list[Record]) -> str:
     sent = ["sent", "completed", "lost", "rcodes"]
     head = ["outage", *sent, "worst in 1st s", *POINTS, "others", "EDE polled"]
     head_back = ["return", *sent, "first fresh", "last stale", f"stale at {FRESH_SECONDS:g} s"]
-    return f"{harness.table(head, phases)}\n\n{harness.table(head_back, returns)}"
+    return f"{reporting.table(head, phases)}\n\n{reporting.table(head_back, returns)}"
 
 
 def arguments() -> argparse.Namespace:
@@ -356,7 +361,7 @@ def main() -> int:
     options = arguments()
     systems = options.system.split(",")
     harness.require("nsd", "dnsperf", *(["unbound"] if "unbound" in options.system else []))
-    facts = harness.machine()
+    facts = accounting.machine()
     records = [examine(system, options) for system in systems]
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     print(f"{len(NAMES):,} names at TTL {TTL}, {options.rate:,} queries per second.")
@@ -368,11 +373,11 @@ def main() -> int:
     for record in records:
         verdicts = requirements(record)
         rows = [[text, value, "ok" if good else "MISSED"] for text, value, good in verdicts]
-        print(f"\n{harness.table([record.system, 'measured', 'verdict'], rows)}")
+        print(f"\n{reporting.table([record.system, 'measured', 'verdict'], rows)}")
         print(f"resident after all of it: {record.loaded_bytes / 1e6:.1f} MB")
         failed |= record.system == "dnsguard" and not all(good for _, _, good in verdicts)
     if options.json:
-        harness.write_json(options.json, {"machine": facts, "systems": records})
+        reporting.write_json(options.json, {"machine": facts, "systems": records})
     return int(failed)
 
 

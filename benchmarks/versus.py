@@ -11,16 +11,18 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import harness, servers
-from benchmarks.harness import Bench, Load, Noise, Program, median, say
+from benchmarks import accounting, harness, reporting, servers
+from benchmarks.dnsperf import Load, dnsperf
+from benchmarks.harness import Bench, Program, say
+from benchmarks.peers import echo, unbound
+from benchmarks.peers.peer import MissingError
+from benchmarks.reporting import median
 
 HIT_NAMES = 1000
 HIT_ZONE = "hit.svc.cluster.local"
@@ -29,48 +31,7 @@ TTL = 3600
 MISS_ADDRESS = "192.0.2.1"
 MISS_RATE = 120_000  # names written for each second of a miss run: more than any server here asks
 
-ECHO = r"""
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#define BATCH 64
-#define SIZE 2048
-static char data[BATCH][SIZE];
-static struct sockaddr_in from[BATCH];
-static struct iovec parts[BATCH];
-static struct mmsghdr batch[BATCH];
-int main(int argc, char **argv)
-{
-    struct sockaddr_in here = {.sin_family = AF_INET};
-    int sock = socket(AF_INET, SOCK_DGRAM, 0);
-    if (argc < 2) return 2;
-    here.sin_port = htons(atoi(argv[1]));
-    here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (bind(sock, (struct sockaddr *)&here, sizeof here)) return 1;
-    for (int i = 0; i < BATCH; i++) {
-        parts[i].iov_base = data[i];
-        batch[i].msg_hdr.msg_iov = &parts[i];
-        batch[i].msg_hdr.msg_iovlen = 1;
-        batch[i].msg_hdr.msg_name = &from[i];
-    }
-    for (;;) {
-        for (int i = 0; i < BATCH; i++) {
-            parts[i].iov_len = SIZE;
-            batch[i].msg_hdr.msg_namelen = sizeof from[i];
-        }
-        int got = recvmmsg(sock, batch, BATCH, MSG_WAITFORONE, 0);
-        for (int i = 0; i < got; i++) {
-            parts[i].iov_len = batch[i].msg_len;
-            data[i][2] |= 0x80; /* a reply */
-        }
-        for (int sent = 0; sent < got;) {
-            int done = sendmmsg(sock, batch + sent, got - sent, 0);
-            sent += done > 0 ? done : 1;
-        }
-    }
-}
-"""
+PEERS = {"unbound": unbound.PEER, "echo": echo.PEER}
 
 
 @dataclass(frozen=True)
@@ -120,15 +81,14 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def start_echo(bench: Bench, cpu: int | None) -> list[Program]:
-    if shutil.which("gcc") is None:
-        say("gcc is not installed: the C echo is left out (apt-get install gcc libc6-dev)")
+def start_peer(bench: Bench, name: str, upstream: int, cpu: int | None) -> list[Program]:
+    try:
+        program = servers.start_peer(bench, PEERS[name], upstream, cpu=cpu)
+    except MissingError as reason:
+        say(f"{name} is left out: {reason}")
         return []
-    source = bench.file("echo.c", ECHO)
-    binary = bench.directory / "echo"
-    subprocess.run(["gcc", "-O2", "-o", str(binary), str(source)], check=True)
-    port = harness.free_port()
-    return [bench.start("echo", [str(binary), str(port)], port, cpu)]
+    program.name = name
+    return [program]
 
 
 def start_servers(bench: Bench, options: argparse.Namespace) -> list[Program]:
@@ -148,10 +108,8 @@ def start_servers(bench: Bench, options: argparse.Namespace) -> list[Program]:
         if name == "dnsguard":
             extra = ("--set", "cache.max_bytes=512MiB")
             fronts.append(servers.start_dnsguard(bench, nsd.port, *extra, cpu=front))
-        elif name == "unbound":
-            fronts.append(servers.start_unbound(bench, nsd.port, cpu=front))
-        elif name == "echo":
-            fronts += start_echo(bench, front)
+        elif name in PEERS:
+            fronts += start_peer(bench, name, nsd.port, front)
         else:
             raise SystemExit(f"--servers {name}: known are dnsguard, unbound and echo")
     for server in fronts:
@@ -166,11 +124,11 @@ def measure(
     """One dnsperf run; a miss run goes through its file once, so that no name comes twice."""
     flags = ["-l", str(options.seconds), "-q", str(options.outstanding), "-t", "2"]
     flags += ["-n", "1"] if work == "miss" else []
-    noise = Noise(bench)
-    before = harness.cpu_seconds(server.pid)
-    load = harness.dnsperf(server.port, names, *flags, cpu=1 if options.pin else None)
+    noise = bench.noise()
+    before = accounting.cpu_seconds(server.pid)
+    load = dnsperf(server.port, names, *flags, cpu=1 if options.pin else None)
     watch(server, load)
-    used = harness.cpu_seconds(server.pid) - before
+    used = accounting.cpu_seconds(server.pid) - before
     return Sample(
         round=number,
         work=work,
@@ -196,7 +154,7 @@ def run(bench: Bench, options: argparse.Namespace) -> list[Sample]:
     fronts = start_servers(bench, options)
     hit_names = bench.file("hit.names", "".join(f"n{n}.{HIT_ZONE} A\n" for n in range(HIT_NAMES)))
     for server in fronts:
-        watch(server, harness.dnsperf(server.port, hit_names, "-n", "2", "-q", "50"))
+        watch(server, dnsperf(server.port, hit_names, "-n", "2", "-q", "50"))
     samples: list[Sample] = []
     for number in range(1, options.rounds + 1):
         for work in ("hit", "miss"):
@@ -271,14 +229,14 @@ def report(rows: list[Row]) -> str:
         ]
         for row in rows
     ]
-    return harness.table(head, lines)
+    return reporting.table(head, lines)
 
 
 def main() -> None:
     options = arguments()
     harness.require("nsd", "dnsperf", *(["unbound"] if "unbound" in options.servers else []))
     harness.require(*(["taskset"] if options.pin else []))
-    facts = harness.machine()
+    facts = accounting.machine()
     with Bench() as bench:
         samples = run(bench, options)
     rows = summary(samples)
@@ -291,7 +249,7 @@ def main() -> None:
     print(report(rows))
     if options.json:
         everything = {"machine": facts, "medians": rows, "samples": samples}
-        harness.write_json(options.json, everything)
+        reporting.write_json(options.json, everything)
 
 
 if __name__ == "__main__":

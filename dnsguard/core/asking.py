@@ -15,7 +15,7 @@ from dnsguard.core.actions import Actions
 from dnsguard.core.answer import Answer, Kind, read_answer
 from dnsguard.core.counters import Counters
 from dnsguard.core.evidence import Evidence
-from dnsguard.core.flights import FOREVER, Ask, Flight
+from dnsguard.core.flights import FOREVER, PROBING, Ask, Flight
 from dnsguard.core.health import Event, State
 from dnsguard.core.policy import Policy
 from dnsguard.core.reply import EDE_NETWORK
@@ -109,6 +109,14 @@ class Asking:
             self._next(flight, now)
         self.wheel.set(flight)
         return flight
+
+    def join(self, flight: Flight, now: float) -> None:
+        """Make a question of a probe, because a client has the same question."""
+        flight.attempts = 0
+        flight.late = False
+        flight.ends = now + self.policy.ask.deadline
+        self._next(flight, now)
+        self.wheel.set(flight)
 
     def _next(self, flight: Flight, now: float) -> None:
         """Send the flight's next ask and plan the one after it."""
@@ -332,7 +340,8 @@ class Asking:
             self._crash(flight, now)
 
     def _crash(self, flight: Flight, now: float) -> None:
-        self._crashed(flight, flight.code, flight.text, now)
+        if flight.attempts != PROBING:  # a dead server's probe says nothing of what others know
+            self._crashed(flight, flight.code, flight.text, now)
         self.end(flight, now)
 
     def end(self, flight: Flight, now: float) -> None:
@@ -430,7 +439,7 @@ class Asking:
         flight = self.flights.get(key)
         if flight is None:
             flight = Flight(key, key[:-1], zone, now)
-            flight.attempts = self.policy.ask.attempts  # a probe is one packet
+            flight.attempts = PROBING
             flight.ends = now + self.policy.ask.deadline
             flight.silent_at = now + max(zone.patience, RETRY_MIN)
             flight.plan()

@@ -20,7 +20,7 @@ from dnsguard.core.asking import Asking, Chance
 from dnsguard.core.cache import Cache
 from dnsguard.core.counters import Counters
 from dnsguard.core.entry import Entry
-from dnsguard.core.flights import Ask, Failure, Flight
+from dnsguard.core.flights import PROBING, Ask, Failure, Flight
 from dnsguard.core.keeping import KEEP_RETRY, Keep, Keeping
 from dnsguard.core.learned import Learned
 from dnsguard.core.packets import Packet, Packets
@@ -201,6 +201,8 @@ class Engine:
             flight = self.asking.start(query.key, zone, now)
         else:
             self.counters.coalesced += 1
+            if flight.attempts == PROBING:
+                self.asking.join(flight, now)
             if entry is not None and flight.late:
                 self._stale(entry, query, "timeout", now)
                 return
@@ -252,7 +254,11 @@ class Engine:
     def _behind(self, entry: Entry, now: float) -> None:
         """Refresh an entry that nobody waits for."""
         asking = self.asking
-        if entry.key not in asking.flights and len(asking.flights) < self.policy.limits.inflight:
+        flight = asking.flights.get(entry.key)
+        if flight is not None:
+            if flight.attempts == PROBING:
+                asking.join(flight, now)
+        elif len(asking.flights) < self.policy.limits.inflight:
             asking.start(entry.key, entry.zone, now)
 
     def _prefetch(self, entry: Entry, now: float) -> None:

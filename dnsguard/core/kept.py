@@ -60,7 +60,7 @@ def read_kept(key: bytes, wire: bytes, limits: CachePolicy) -> Answer:
         raise WireError("a reply to another question")
     qtype = question[-4] << 8 | question[-3]
     answer = read_answer(wire, question, qtype, limits.max_ttl, limits.max_negative_ttl)
-    if answer.kind not in _KEPT or answer.ttl == 0 or answer.rcode > RCODE:
+    if answer.kind not in _KEPT or answer.rcode > RCODE:
         raise WireError("an answer that is never kept")
     return answer
 
@@ -79,8 +79,8 @@ def restore(engine: Engine, key: bytes, wire: bytes, stored: float, now: float) 
     """Take back an answer of an earlier run; `stored` is its instant on the clock of `now`.
 
     That instant is before zero for an answer that is older than this boot. Returns False if it is
-    dead, if what is remembered already is newer, or if there is no room for it. Raises `WireError`
-    for what is no answer.
+    dead, if what is remembered already is newer, if the settings of today would not keep it, or if
+    there is no room for it. Raises `WireError` for what is no answer.
     """
     answer = read_kept(key, wire, engine.policy.cache)
     zone = engine.zones.find(key)
@@ -89,7 +89,9 @@ def restore(engine: Engine, key: bytes, wire: bytes, stored: float, now: float) 
     entry.expires = min(entry.expires, now)
     entry.written = entry.stored
     old = engine.cache.get(key)
-    if now >= entry.dies() or (old is not None and old.stored >= entry.stored):
+    if old is not None and old.stored >= entry.stored:
+        return False
+    if now >= entry.dies() or answer.ttl == 0:
         return False
     if engine.cache.total > engine.cache.max_octets * RESTORE_SHARE:
         return False

@@ -17,6 +17,7 @@ from typing import cast
 
 from dnsguard.core.engine import Engine
 from dnsguard.core.framing import FrameReader, frame
+from dnsguard.core.wire import HEADER_OCTETS, QR
 from dnsguard.net.addresses import Access, family_of
 
 PENDING_MAX = 128  # queries of one connection under way before it is not read any further
@@ -86,11 +87,10 @@ class Client(asyncio.Protocol):
                 hits += 1
                 self._out.append(frame(message[:2] + packet.rest))
             else:
-                self.pending += 1
-                before = len(engine.out.replies)
+                # What is no query gets no reply, and must not keep the connection open for one.
+                if len(message) >= HEADER_OCTETS and not message[2] & QR >> 8:
+                    self.pending += 1
                 engine.client(message, (self, b""), now, stream=True)
-                if len(engine.out.replies) == before and len(message) < 12:
-                    self.pending -= 1  # too short for a reply
         engine.counters.queries["tcp"] += len(messages)
         if messages:
             self.quiet_since = now

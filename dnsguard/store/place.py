@@ -19,7 +19,7 @@ from dnsguard.errors import StoreError
 
 FILE = "answers.sqlite"
 ASIDE = "aside.sqlite"  # what could not be used, kept for whoever wants to know why
-TAILS = ("-wal", "-journal", "")  # of SQLite's files; the database itself comes last, see `set_aside`
+TAILS = ("-wal", "-journal", "")  # of SQLite's files; for the order see `set_aside`
 
 _KINDS = {
     errno.ENOSPC: "full",
@@ -110,7 +110,7 @@ class Place:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            text = f"{self.directory} is in use by another instance that listens on the same address"
+            text = f"{self.directory} is in use by another instance for the same address"
             raise StoreError("locked", text) from None
 
     def _own_file(self, name: str) -> None:

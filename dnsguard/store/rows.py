@@ -123,9 +123,9 @@ def stored_at(row: Row, marks: Mapping[bytes, Mark], clocks: Clocks) -> float | 
     """
     mark = marks.get(row.boot)
     # A clock that shows less than its own mark began anew, whatever the boot's name says.
-    if row.boot == clocks.boot and row.instant <= clocks.now:
-        if mark is None or mark.instant <= clocks.now:
-            return row.instant
+    same = row.boot == clocks.boot and (mark is None or mark.instant <= clocks.now)
+    if same and row.instant <= clocks.now:
+        return row.instant
     if mark is not None and mark.instant >= row.instant:
         before, wall = mark.instant - row.instant, mark.wall
     else:

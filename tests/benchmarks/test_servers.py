@@ -31,13 +31,3 @@ def test_nsd_stays_inside_its_directory(tmp_path: Path) -> None:
         assert wanted in settings
     assert "rrl-ratelimit: 0" in settings  # or NSD would drop the proxy's questions as a flood
     assert f'zonefile: "{tmp_path}/cluster.zone"' in settings
-
-
-def test_unbound_serves_stale_only_when_told(tmp_path: Path) -> None:
-    plain = servers.unbound_config(tmp_path, 5301, 5300, stale_after=None)
-    at_once = servers.unbound_config(tmp_path, 5301, 5300, stale_after=0)
-    assert "serve-expired" not in plain
-    assert "serve-expired-client-timeout: 0\n" in at_once
-    for text in (plain, at_once):
-        assert "forward-addr: 127.0.0.1@5300" in text
-        assert "num-threads: 1" in text

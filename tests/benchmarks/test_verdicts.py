@@ -10,7 +10,7 @@ import math
 import pytest
 
 from benchmarks import survival, versus
-from benchmarks.harness import Load
+from benchmarks.dnsperf import Load
 
 
 def sample(number: int, server: str, qps: float, cpu_us: float) -> versus.Sample:

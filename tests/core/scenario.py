@@ -171,11 +171,14 @@ class Player:
         """Ask again and again; what comes back is held to what holds always."""
         name = words.next()
         every, duration = read_duration(words.option("every") or ""), words.option("for") or ""
+        fresh = words.flag("fresh")
         rtype = "A" if words.end() else words.next()
         until = self.world.now + read_duration(duration)
         while self.world.now < until:
-            self._asked[""] = [self.world.ask(name, rtype)]
+            asked = self.world.ask(name, rtype)
+            self._asked[""] = [asked]
             self.world.advance(every)
+            assert not fresh or asked.read().ede == (), f"{asked.read()} at {asked.at - START:.3f}"
 
     # -- expectations -----------------------------------------------------------------------
 

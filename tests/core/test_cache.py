@@ -80,7 +80,7 @@ def test_what_was_put_in_is_found_under_its_whole_key() -> None:
 
 def test_removing_gives_back_what_it_cost() -> None:
     cache, entry = small(), made("www")
-    packet = Packet(b"octets", 60.0, entry, "", 0)
+    packet = Packet(b"octets", 60.0, entry, "")
     cache.put(entry, NOW)
     entry.packets = [packet]
     assert cache.remove(entry.key) is entry
@@ -93,7 +93,7 @@ def test_removing_gives_back_what_it_cost() -> None:
 @pytest.mark.parametrize("packets", [False, True])
 def test_a_newer_answer_takes_over_the_name(packets: bool) -> None:
     cache, old, new = small(), made("www", hits=7), made("www", octets=600)
-    packet = Packet(b"octets", 60.0, old, "", 0)
+    packet = Packet(b"octets", 60.0, old, "")
     cache.put(old, NOW)
     old.recent = 2
     old.packets = [packet] if packets else None

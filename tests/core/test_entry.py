@@ -56,7 +56,7 @@ def test_an_entry_dies_by_the_policy_of_its_zone_at_that_moment() -> None:
 def test_a_spoiled_entry_leaves_no_reply_that_holds() -> None:
     found = entry(ASKED, answer_wire(ASKED, A))
     found.spoil()  # nothing to spoil
-    packets = [Packet(b"octets", 60.0, found, "", 0) for _ in range(2)]
+    packets = [Packet(b"octets", 60.0, found, "") for _ in range(2)]
     found.packets = packets[:]
     found.spoil()
     assert [packet.until for packet in packets] == [0.0, 0.0]

@@ -223,7 +223,8 @@ class Watch:
             if not flight.over:
                 continue
             del self._flights[number]
-            self._packets.pop(number, None)
+            if not self._packets.pop(number, 0):
+                continue  # no more than a probe
             if number in self._landed:
                 self._landed.discard(number)
                 self._closed.pop(flight.key, None)

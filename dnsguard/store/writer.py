@@ -1,0 +1,242 @@
+"""The thread that does everything slow: opens the file, reads it, writes changes, tries again.
+
+The event loop gives it work through a bounded queue and hears of it through `tell`; neither ever
+waits for the other, except that the reader of the file waits until the loop has taken what was
+read. Whatever goes wrong ends in a word to the `Desk` and another try after a pause. Knows neither
+the loop nor the engine.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from dnsguard import clock
+from dnsguard.clock import Clocks
+from dnsguard.core.learned import Change
+from dnsguard.errors import StoreError
+from dnsguard.store.place import Place
+from dnsguard.store.rows import Mark, decode, decode_mark, encode, encode_mark, row_of, stored_at
+
+RETRY_FIRST, RETRY_MAX = 1.0, 10.0  # seconds between tries; one costs next to nothing
+WORK_MAX = 4  # things in the queue: the desk gives out one batch at a time
+LOAD_ROWS = 128  # answers handed to the loop at a time: a millisecond or two of its time
+YIELD_ROWS = 64  # rows prepared before other threads get their turn
+PURGE_SECONDS = 3600.0  # also how long a wall clock has to become right before it may delete
+
+
+class Kept(NamedTuple):
+    """An answer that was found; `stored` is on the clock of this boot."""
+
+    key: bytes
+    wire: bytes
+    stored: float
+
+
+class Desk(Protocol):
+    """Who is told. Every call comes through `tell`, so on the desk's own thread."""
+
+    def loading(self, clocks: Clocks) -> None: ...
+    def restore(self, found: Sequence[Kept], taken: Callable[[], None]) -> None: ...
+    def loaded(self, damaged: int, undated: int) -> None: ...
+    def opened(self, rows: int, octets: int) -> None: ...
+    def written(self, changes: int, rows: int, octets: int) -> None: ...
+    def failed(self, changes: list[Change]) -> None: ...
+    def set_aside(self, error: StoreError) -> None: ...
+    def down(self, error: StoreError) -> None: ...
+    def ended(self) -> None: ...
+
+
+class Stopped(Exception):
+    """The work is at its end, or there is nobody left to work for."""
+
+
+Work = list[Change] | Callable[["Writer"], None]
+
+
+class Writer(threading.Thread):
+    """`work` takes batches of changes, and `load` or `stop` of this class."""
+
+    def __init__(
+        self, place: Place, max_octets: int, desk: Desk, tell: Callable[..., object]
+    ) -> None:
+        super().__init__(name="dnsguard-store", daemon=True)  # a disk that hangs must not keep us
+        self.work: queue.Queue[Work] = queue.Queue(WORK_MAX)
+        self.stopping = False
+        self._place = place
+        self._max_octets = max_octets
+        self._desk = desk
+        self._call = tell
+        self._pause = RETRY_FIRST
+        self._loaded = False
+        self._purge_at = clock.now() + PURGE_SECONDS
+        self._database: Any = None
+
+    def _tell(self, what: Callable[..., None], *arguments: object) -> None:
+        try:
+            self._call(what, *arguments)
+        except RuntimeError:
+            raise Stopped from None  # the loop is closed
+
+    def run(self) -> None:
+        """Work until told to stop; whatever happens, say so and go on."""
+        try:
+            while True:
+                try:
+                    self._session()
+                    break
+                except StoreError as error:
+                    self._tell(self._desk.down, error)
+                except Stopped:
+                    raise
+                except Exception as error:  # a defect in here is no reason to answer no queries
+                    text = f"{type(error).__name__}: {error}"
+                    self._tell(self._desk.down, StoreError("defect", text))
+                self._rest()
+            self._tell(self._desk.ended)
+        except Stopped:
+            with _ignored():
+                self._tell(self._desk.ended)
+
+    def _rest(self) -> None:
+        """Wait before the next try. What should have been written goes back."""
+        until = clock.now() + self._pause
+        self._pause = min(self._pause * 2, RETRY_MAX)
+        while (left := until - clock.now()) > 0:
+            try:
+                work = self.work.get(timeout=left)
+            except queue.Empty:
+                return
+            if isinstance(work, list):
+                self._tell(self._desk.failed, work)
+            elif work is Writer.stop:
+                raise Stopped
+
+    # -- one go at the file -----------------------------------------------------------------
+
+    def _session(self) -> None:
+        """Use the file until told to stop; one that is of no use is set aside, once."""
+        from dnsguard.store.sqlite import UNUSABLE  # SQLite is loaded here, behind the loop's back
+
+        writable = self._place.enter()
+        try:
+            for last in (False, True):
+                try:
+                    self._use(writable)
+                    return
+                except StoreError as error:
+                    if last or error.kind not in UNUSABLE:
+                        raise
+                    self._place.set_aside()
+                    self._tell(self._desk.set_aside, error)
+        finally:
+            self._place.leave()
+
+    def _use(self, writable: bool) -> None:
+        from dnsguard.store.sqlite import Database
+
+        database = self._database = Database(self._place.path, self._max_octets, writable)
+        try:
+            damaged = [] if self._loaded else self.load()
+            self._loaded = True
+            if database.damaged:
+                raise StoreError("corrupt", f"{database.path}: {database.damaged}")
+            if not writable:
+                raise StoreError("readonly", f"{database.path} can be read but not written")
+            database.write((), damaged, _mark(clock.read()))  # shows whether it can be done at all
+            self._pause = RETRY_FIRST
+            self._tell(self._desk.opened, database.rows, database.octets)
+            self._serve()
+        finally:
+            self._database = None
+            database.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                work = self.work.get(timeout=max(self._purge_at - clock.now(), 0.0))
+            except queue.Empty:
+                work = Writer.purge
+            if work is Writer.stop:
+                return
+            if isinstance(work, list):
+                self._write(work)
+            else:
+                work(self)
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def load(self) -> list[bytes]:
+        """Hand every answer in the file to the desk; return the keys of those that are damaged."""
+        clocks = clock.read()
+        self._tell(self._desk.loading, clocks)
+        marks = self._marks()
+        damaged: list[bytes] = []
+        undated = 0
+        for records in self._database.records(LOAD_ROWS):
+            found = []
+            for key, record in records:
+                try:
+                    row = decode(key, record)
+                except StoreError:
+                    damaged.append(key)
+                    continue
+                stored = stored_at(row, marks, clocks)
+                if stored is None:
+                    undated += 1
+                else:
+                    found.append(Kept(key, row.wire, stored))
+            self._give(found)
+        self._tell(self._desk.loaded, len(damaged), undated)
+        return damaged
+
+    def _marks(self) -> Mapping[bytes, Mark]:
+        marks = {}
+        for record in self._database.marks():
+            with _ignored():
+                mark = decode_mark(record)
+                marks[mark.boot] = mark
+        return marks
+
+    def _give(self, found: list[Kept]) -> None:
+        """Hand answers over, and wait until they are taken: the loop has queries to answer too."""
+        taken = threading.Event()
+        self._tell(self._desk.restore, found, taken.set)
+        while not taken.wait(RETRY_FIRST):
+            if self.stopping:
+                raise Stopped
+        if self.stopping:
+            raise Stopped
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def _write(self, changes: list[Change]) -> None:
+        database = self._database
+        clocks = clock.read()
+        puts, drops = [], []
+        for count, (key, entry) in enumerate(changes):
+            if count % YIELD_ROWS == YIELD_ROWS - 1:
+                time.sleep(0)  # the loop may be waiting for the lock that all threads share
+            if entry is None:
+                drops.append(key)
+            else:
+                row = row_of(entry, clocks)
+                puts.append((key, row.dies, encode(row)))
+        try:
+            database.write(puts, drops, _mark(clocks))
+        except StoreError:
+            self._tell(self._desk.failed, changes)
+            raise
+        self._tell(self._desk.written, len(changes), database.rows, database.octets)
+
+    def purge(self) -> None:
+        """Delete what is dead."""
+        self._purge_at = clock.now() + PURGE_SECONDS
+        gone = self._database.purge(clock.wall())
+        self._tell(self._desk.written, gone, self._database.rows, self._database.octets)
+
+    def stop(self) -> None:
+        """Mark the end of the work in the queue."""
