@@ -41,6 +41,13 @@ def dnsperf(port: int, names: Path, *options: str, cpu: int | None = None) -> Lo
     return parse_dnsperf(run.stdout, run.stderr)
 
 
+def verbose(port: int, names: Path, *options: str) -> list[float]:
+    """Run dnsperf with its option -v; the seconds of every query."""
+    command = dnsperf_command(port, names, *options)
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    return plain_latencies(run.stdout)
+
+
 def parse_dnsperf(report: str, errors: str = "") -> Load:
     """Read the statistics that dnsperf prints at its end."""
 
@@ -82,3 +89,9 @@ def parse_latencies(lines: Iterable[str], order: Mapping[str, int]) -> list[tupl
         found.append((order[name] + len(order) * seen[name], latency))
         seen[name] += 1
     return found
+
+
+def plain_latencies(text: str) -> list[float]:
+    """The seconds of every query in the output of `dnsperf -v`; a lost query took for ever."""
+    words = (line.split() for line in text.splitlines() if line.startswith("> "))
+    return [float(one[4]) if len(one) > 4 else math.inf for one in words]

@@ -140,7 +140,7 @@ class Bench:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 cwd=self.directory,
-                env=os.environ | {"PYTHONPATH": python_path()} | dict(environment or {}),
+                env=python_environment() | dict(environment or {}),
                 start_new_session=True,
             )
         program = Program(name, process, log, started, port)
@@ -172,10 +172,11 @@ def pinned(command: Sequence[str], cpu: int | None) -> list[str]:
     return [*(() if cpu is None else ("taskset", "-c", str(cpu))), *command]
 
 
-def python_path() -> str:
+def python_environment() -> dict[str, str]:
     """This checkout comes first, so that the benchmark measures the tree it lies in."""
     root = str(Path(__file__).resolve().parents[1])
-    return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    return os.environ | {"PYTHONPATH": path}
 
 
 def free_port() -> int:

@@ -84,6 +84,7 @@ def start_dnsguard(bench: Bench, upstream: int, *extra: str, cpu: int | None = N
     port, admin = free_port(), free_port()
     command = [sys.executable, "-m", "dnsguard", "serve", "--listen", f"{LOOPBACK}:{port}"]
     command += ["--upstream", f"{LOOPBACK}:{upstream}", "--admin", f"{LOOPBACK}:{admin}"]
+    command += ["--no-state"]  # what an earlier run learned has no place in this one
     return bench.start("dnsguard", [*command, *extra], port, cpu)
 
 

@@ -47,6 +47,6 @@ class StoreError(DnsguardError):
     `kind` is the word that metrics use for why.
     """
 
-    def __init__(self, kind: str, text: str) -> None:
+    def __init__(self, text: str, kind: str = "io") -> None:
         self.kind = kind
         super().__init__(text)

@@ -13,6 +13,7 @@ import ipaddress
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from dnsguard import __version__, clock, logs
 from dnsguard.admin.http import HttpServer
@@ -25,6 +26,9 @@ from dnsguard.net.addresses import Access
 from dnsguard.net.bootstrap import resolve_upstreams
 from dnsguard.net.driver import Driver
 from dnsguard.net.listen import bind_udp
+
+if TYPE_CHECKING:
+    from dnsguard.store.keeper import Keeper
 
 SAME_PORT_TRIES = 16  # chances to find a port that is free for UDP and TCP, when any will do
 # Young objects before a collection. Nothing on the way of a query makes cycles, so collections
@@ -46,6 +50,7 @@ class Server:
         self._load = load
         self._resolvers = tuple(resolvers)
         self._driver: Driver | None = None
+        self._keeper: Keeper | None = None
         self._stopping = asyncio.Event()
         self._signals = 0
         self._began = clock.now()
@@ -60,14 +65,19 @@ class Server:
             policy = await resolve_upstreams(settings.policy, self._resolvers, logger.warning)
             driver = Driver(policy, Access(settings.access), report)
             self._driver = driver
+            self._keeper = keeper = open_store(settings, driver)
             await driver.start([udp for udp, _ in pairs], [tcp for _, tcp in pairs])
             admin, admin_at = await self._open_admin(driver)
             self._watch_signals()
+            if keeper is not None:
+                await keeper.loaded()
             tune_collector()
             self._say_ready(pairs, admin_at)
             await self._stopping.wait()
             logger.info("stopping: answering what is under way")
             await driver.stop(settings.policy.ask.deadline)
+            if keeper is not None:
+                await keeper.stop()
             if admin is not None:
                 await admin.close()
             logger.info("stopped")
@@ -82,7 +92,9 @@ class Server:
         from dnsguard.admin.metrics import Exporter
         from dnsguard.admin.routes import routes
 
-        server = HttpServer(routes(Exporter(driver.engine, driver.numbers), self._missing))
+        counts = None if self._keeper is None else self._keeper.counts
+        exporter = Exporter(driver.engine, driver.numbers, counts)
+        server = HttpServer(routes(exporter, self._missing))
         try:
             port = await server.listen(address.host, address.port)
         except OSError as error:
@@ -95,7 +107,11 @@ class Server:
     def _missing(self) -> str:
         if self._stopping.is_set():
             return "stopping"
-        return "" if self._driver is not None and self._driver.listeners else "listeners"
+        if self._driver is None or not self._driver.listeners:
+            return "listeners"
+        if self._keeper is not None and not self._keeper.ready:
+            return "the answers of an earlier run"
+        return ""
 
     def _say_ready(
         self, pairs: Sequence[tuple[socket.socket, socket.socket]], admin: str
@@ -145,6 +161,8 @@ class Server:
             return
         if (settings.listen, settings.admin) != (self._settings.listen, self._settings.admin):
             logger.warning("listen and admin addresses change at a restart only")
+        if settings.store != self._settings.store:
+            logger.warning("store.dir and the other store settings change at a restart only")
         self._settings = settings
         logger.setLevel(settings.log_level.upper())
         self._driver.reload(policy, Access(settings.access))
@@ -176,6 +194,19 @@ def _bind_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
             if port or attempt + 1 == SAME_PORT_TRIES:
                 raise
     raise AssertionError("unreachable: the last try returns or raises")
+
+
+def open_store(settings: Settings, driver: Driver) -> Keeper | None:
+    """Begin to keep answers through restarts, unless the settings say not to."""
+    if settings.store.dir is None:
+        return None
+    from dnsguard.store.keeper import Keeper
+    from dnsguard.store.place import Place, directory_name
+
+    place = Place(settings.store.dir, directory_name(str(settings.listen[0])))
+    keeper = Keeper(place, settings.store, driver.engine, report)
+    keeper.start()
+    return keeper
 
 
 def _advice(error: OSError, port: int) -> str:

@@ -95,6 +95,10 @@ EFFECTS = [
     ("admin.listen", "off", "admin", None),
     ("admin.listen", "[::1]:9153", "admin", Address("::1", 9153)),
     ("access.allow", "10.0.0.0/8", "access", (ipaddress.ip_network("10.0.0.0/8"),)),
+    ("store.dir", "/var/lib/dnsguard", "store.dir", "/var/lib/dnsguard"),
+    ("store.dir", "off", "store.dir", None),
+    ("store.flush_interval", "100ms", "store.flush_interval", 0.1),
+    ("store.max_bytes", "1MiB", "store.max_bytes", 1 << 20),
     ("log.format", "json", "log_format", "json"),
     ("log.level", "debug", "log_level", "debug"),
 ]

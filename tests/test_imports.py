@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kube": BELOW_EDGES,
     "demo": BELOW_EDGES | {"config"},
     "sim": BELOW_EDGES,
-    "bench": BELOW_EDGES,
+    "bench": BELOW_EDGES | {"net"},  # the generator shares the proxy's batched system calls
     "server": EDGES | BELOW_EDGES | {"config", "logs"},
     "cli": EDGES | BELOW_EDGES | {"config", "server", "demo", "sim", "bench"},
     "__main__": {"cli"},
@@ -76,6 +76,7 @@ HOMES = {
     "aiodns": {"net"},
     "cffi": {"net"},
     "click": {"cli"},
+    "matplotlib": {"bench"},
     "prometheus_client": {"admin"},
     "rich": {"cli", "demo"},
     "uvloop": {"cli"},

@@ -21,6 +21,8 @@ ports:
   dns: {LOOPBACK}:{place.port}
 caching:
   prefetching: false
+specialUseDomains:
+  enable: false
 queryLog:
   type: none
 log:

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 
 from dnsguard import __version__, clock
 from dnsguard.core.cache import SEGMENT_NAMES
-from dnsguard.core.counters import BUCKETS
+from dnsguard.core.counters import BUCKETS, StoreCounts
 from dnsguard.core.engine import Engine
 from dnsguard.core.wire import RCODE_NAMES
 
@@ -33,11 +33,12 @@ Numbers = Callable[[], Mapping[str, int]]
 
 
 class EngineCollector(Collector):
-    """Samples of one engine, and of the sockets around it: see `_sockets` for their names."""
+    """Samples of one engine, of its store, and of the sockets: see `_sockets` for their names."""
 
-    def __init__(self, engine: Engine, sockets: Numbers) -> None:
+    def __init__(self, engine: Engine, sockets: Numbers, store: StoreCounts | None) -> None:
         self._engine = engine
         self._numbers = sockets
+        self._store = store
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: names are only known once there are numbers."""
@@ -52,6 +53,8 @@ class EngineCollector(Collector):
         yield from _upstreams(engine)
         yield from _cache(engine, now)
         yield from _sockets(self._numbers())
+        if self._store is not None:
+            yield from _store(self._store, now)
         info = GaugeMetricFamily(
             "dnsguard_build_info", "Version of dnsguard and of Python; always 1.",
             labels=("version", "python"),
@@ -194,12 +197,32 @@ def _sockets(numbers: Mapping[str, int]) -> Iterator[Metric]:
         yield CounterMetricFamily(f"dnsguard_{name}", text, value=numbers[name])
 
 
+def _store(store: StoreCounts, now: float) -> Iterator[Metric]:
+    for name, text, value in (
+        ("up", "1 while answers are written to disk.", int(store.up)),
+        ("rows", "Answers on disk.", store.rows),
+        ("bytes", "Disk that they take.", store.octets),
+        ("loaded", "Answers of an earlier run taken back.", store.loaded),
+        ("last_flush_seconds", "Time since all that was due was on disk.", now - store.flushed),
+    ):
+        yield GaugeMetricFamily(f"dnsguard_store_{name}", text, value=value)
+    yield CounterMetricFamily(
+        "dnsguard_store_writes", "Answers written to disk or deleted there.", value=store.writes
+    )
+    errors = CounterMetricFamily(
+        "dnsguard_store_errors", "Failures of the store, by kind.", labels=("kind",)
+    )
+    for kind, count in sorted(store.errors.items()):
+        errors.add_metric((kind,), count)
+    yield errors
+
+
 class Exporter:
     """Renders the metrics of one engine in the format that a scraper prefers."""
 
-    def __init__(self, engine: Engine, sockets: Numbers) -> None:
+    def __init__(self, engine: Engine, sockets: Numbers, store: StoreCounts | None = None) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(EngineCollector(engine, sockets))
+        self.registry.register(EngineCollector(engine, sockets, store))
         ProcessCollector(registry=self.registry)
 
     def render(self, accept: str) -> tuple[bytes, str]:

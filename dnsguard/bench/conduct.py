@@ -89,7 +89,10 @@ def conduct(load: Load, tell: Tell, processes: Processes | None = None) -> Outco
 
 
 def ceiling(load: Load, tell: Tell) -> Ceiling:
-    """Put the same questions to a bare echo on this machine, flat out. Raises DnsguardError."""
+    """Put the same questions to a bare echo on this machine, flat out.
+
+    Raises LoadFailed, and KeyboardInterrupt if it is cut short.
+    """
     with echo.running(load.tcp) as bare:
         outcome = conduct(
             dataclasses.replace(
@@ -103,6 +106,8 @@ def ceiling(load: Load, tell: Tell) -> Ceiling:
             ),
             tell,
         )
+    if outcome.measured.interrupted:
+        raise KeyboardInterrupt
     return Ceiling(outcome.measured.qps, bare.language)
 
 
@@ -123,9 +128,9 @@ def _child(load: Load) -> Iterator[subprocess.Popen[bytes]]:
                 process.stdin.write(msgspec.json.encode(load))
                 process.stdin.close()
             yield process
-        finally:
-            if process.poll() is None and sys.exc_info()[0] is not None:
-                process.kill()
+        except BaseException:
+            process.kill()
+            raise
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from dnsguard.bench.pace import FlatOut, Pace, Steady
 from dnsguard.bench.queries import Rows
 from dnsguard.bench.tcp import Connection
 from dnsguard.bench.udp import Buffers, Datagrams
+from dnsguard.bench.window import Window, ids_of_each
 
 Lane = Datagrams | Connection
 CHORES_US = 20_000  # between looks for lost queries
@@ -37,8 +38,11 @@ class Generator:
 
     def __init__(self, load: Load, queries: Rows, tell: Callable[[Progress], None]) -> None:
         origin = time.perf_counter_ns()
-        clock = time.perf_counter_ns
-        self._now = lambda: (clock() - origin) // 1000
+
+        def now(clock: Callable[[], int] = time.perf_counter_ns) -> int:
+            return (clock() - origin) // 1000
+
+        self._now = now
         self._load = load
         self._queries = queries
         self._tell = tell
@@ -51,6 +55,7 @@ class Generator:
         self._stopping = False
         self._measuring = False
         self._poll = select.epoll()
+        self._polled = (self._poll.fileno(),)
         self._lanes: list[Lane] = []
         self._of: dict[int, Lane] = {}
         try:
@@ -64,12 +69,13 @@ class Generator:
 
     def _connect(self) -> None:
         load, buffers = self._load, Buffers()
-        where = load.host, load.port
+        ids = ids_of_each(load.connections)
         for _ in range(load.connections):
+            common = load.host, load.port, Window(ids), self._queries
             self._lanes.append(
-                Connection(*where, self._queries, load.timeout, self._now)
+                Connection(*common, load.timeout, self._now)
                 if load.tcp
-                else Datagrams(*where, self._queries, buffers, self._now)
+                else Datagrams(*common, buffers, self._now)
             )
             self._listen(self._lanes[-1])
 
@@ -109,7 +115,7 @@ class Generator:
         length = int(seconds * 1e6)
         end = start + length
         qps = self._load.qps
-        pace: Pace = FlatOut() if qps is None else Steady(qps, start)
+        pace: Pace = FlatOut(end) if qps is None else Steady(qps, start, end)
         meter = Meter(start, max(length // SLICES, SLICE_US_MIN), self._order)
         chores_at = tell_at = start
         while (now := self._now()) < end and not self._stopping:
@@ -121,35 +127,41 @@ class Generator:
                 if now >= tell_at:
                     self._say(now, meter)
                     tell_at = now + PROGRESS_US
-            sent = self._send(pace, meter)
-            came = self._receive(meter)
-            if not sent and not came:
-                now = self._now()
-                soonest = min(chores_at, end) - now
-                rest = pace.rest(now) if self._has_room() else None
-                self._wait(soonest if rest is None else min(soonest, rest))
+            self._send(now, pace, meter)
+            now = self._now()
+            rest = pace.rest(now)
+            if rest == 0 and not self._has_room():
+                rest = None
+            soonest = min(chores_at, end) - now
+            if self._wait(soonest if rest is None else min(soonest, rest)):
+                self._receive(meter)
         stopped, answered = min(self._now(), end), meter.answered
+        if not self._stopping:
+            self._send(stopped, pace, meter)  # what became due while the last moments passed
         meter.late = pace.late
         self._drain(meter)
-        if not self._answered_ever:
+        if not self._answered_ever and not self._stopping:
             raise NoAnswers(self._silent())
         return meter.measured(stopped, answered, pace.unsent(stopped))
 
-    def _send(self, pace: Pace, meter: Meter) -> int:
-        """Send what is due and has room; return how many left."""
-        total = tried = 0
-        lanes, queries, rows = self._lanes, self._queries, self._queries.rows
+    def _send(self, now: int, pace: Pace, meter: Meter) -> None:
+        """Send what is due and has room."""
+        tried = 0
+        lanes, rows = self._lanes, self._queries.rows
         while self._open < self._limit and tried < len(lanes):
             lane = lanes[self._turn]
-            most = min(self._limit - self._open, rows - self._row, lane.room())
-            dues = pace.due(self._now(), most)
+            room = lane.room()
+            if not room and not lane.blocked:
+                self._lose(lane.window.make_room(), meter)
+                room = lane.room()
+            most = min(self._limit - self._open, rows - self._row, room)
+            dues = pace.due(now, most)
             if not dues and most:
                 break
             self._turn = (self._turn + 1) % len(lanes)
             tried += 1
             if not dues:
                 continue
-            now = self._now()
             sent = lane.send(self._row, dues)
             if lane.blocked:
                 self._poll.modify(lane.fd, select.EPOLLIN | select.EPOLLOUT)
@@ -157,17 +169,20 @@ class Generator:
                 pace.sent(dues[:sent], now)
                 self._row = (self._row + sent) % rows
                 self._open += sent
-                total += sent
+                meter.sent += sent
                 tried = 0
-        meter.sent += total
-        return total
+                now = self._now()
+
+    def _lose(self, dues: list[int], meter: Meter) -> None:
+        """Note that the queries of these dues, which were open until now, are lost."""
+        meter.lose(dues)
+        self._open -= len(dues)
 
     def _has_room(self) -> bool:
         return self._open < self._limit and any(lane.room() for lane in self._lanes)
 
-    def _receive(self, meter: Meter) -> int:
-        """Read a batch from every socket that has something; return how many answers came."""
-        total = 0
+    def _receive(self, meter: Meter) -> None:
+        """Read a batch from every socket that has something."""
         for fd, event in self._poll.poll(0):
             lane = self._of[fd]
             before = lane.window.open
@@ -176,20 +191,17 @@ class Generator:
                     lane.unblock()
                     if not lane.blocked:
                         self._poll.modify(fd, select.EPOLLIN)
-                total += lane.receive(meter)
+                lane.receive(meter)
                 self._open -= before - lane.window.open
             except ConnectionError:
-                self._open -= before
                 self._end(lane, meter)
-        if total:
-            self._answered_ever = True
-        return total
+        self._answered_ever = self._answered_ever or meter.answered > 0
 
     def _end(self, lane: Lane, meter: Meter) -> None:
         """A connection is over; the poll forgets it by itself when it is closed."""
         assert isinstance(lane, Connection)
         del self._of[lane.fd]
-        meter.lose(lane.end())
+        self._lose(lane.end(), meter)
         if lane.fruitful:
             self._reopen(lane)
 
@@ -197,19 +209,21 @@ class Generator:
         if lane.reopen():
             self._listen(lane)
 
-    def _wait(self, span: int) -> None:
-        """Sleep until something comes, or for `span`. An epoll knows milliseconds, select less."""
-        if span > 0:
-            select.select((self._poll,), (), (), span / 1e6)
+    def _wait(self, span: int) -> bool:
+        """Sleep for `span`, or until something comes; return whether it did.
+
+        An epoll counts in milliseconds, select does not, and an epoll can be waited for.
+        """
+        if self._load.spin:
+            return True
+        return bool(select.select(self._polled, (), (), max(span, 0) / 1e6)[0])
 
     def _chores(self, now: int, meter: Meter) -> None:
         """Look for lost queries, for connections to open, and for a server that never answers."""
         for lane in self._lanes:
-            before = lane.window.open
             if isinstance(lane, Connection) and lane.fd < 0:
                 self._reopen(lane)
-            meter.lose(lane.window.expire(now - self._timeout))
-            self._open -= before - lane.window.open
+            self._lose(lane.window.expire(now - self._timeout), meter)
         if not self._answered_ever:
             refused = any(lane.refused for lane in self._lanes)
             if refused or now - meter.start > 1e6 * max(PATIENCE_S, self._load.timeout):
@@ -219,12 +233,11 @@ class Generator:
         """Wait for what is under way, for as long as an answer may take."""
         end = self._now() + self._timeout + 1
         while self._open and (now := self._now()) < end:
-            if not self._receive(meter):
-                self._chores(now, meter)
-                self._wait(min(CHORES_US, end - now))
+            self._chores(now, meter)
+            if self._wait(min(CHORES_US, end - now)):
+                self._receive(meter)
         for lane in self._lanes:
-            meter.lose(lane.window.give_up())
-        self._open = 0
+            self._lose(lane.window.give_up(), meter)
 
     def _say(self, now: int, meter: Meter) -> None:
         elapsed = (now - meter.start) / 1e6

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from dnsguard.bench.meter import Measured
 from dnsguard.bench.names import SEARCH
+from dnsguard.bench.window import ids_of_each
 from dnsguard.errors import DnsguardError
+from dnsguard.net.mmsg import BATCH
 
 CONNECTIONS = 8
 OUTSTANDING = 100
-OUTSTANDING_MAX = 65535  # of one connection: there are no more ids
 
 
 class NoAnswers(DnsguardError):
@@ -38,6 +39,7 @@ class Load:
     duration: float = 10.0
     warmup: float = 1.0
     timeout: float = 2.0
+    spin: bool = False  # never sleep
     seed: int = 1
 
     @property
@@ -53,7 +55,7 @@ class Load:
     @property
     def limit(self) -> int:
         """The most queries that may wait for an answer at once."""
-        most = self.connections * OUTSTANDING_MAX
+        most = self.connections * (ids_of_each(self.connections) - BATCH)
         return min(self.outstanding or (OUTSTANDING if self.qps is None else most), most)
 
 

@@ -43,10 +43,10 @@ def require() -> None:
 def draw(outcome: Outcome, path: Path) -> None:
     """Write the picture of `outcome` to `path` as SVG. Raises NoPlot and OSError."""
     require()
-    import matplotlib
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({"svg.hashsalt": "dnsguard", "font.size": 9}):
+    with mpl.rc_context({"svg.hashsalt": "dnsguard", "font.size": 9}):
         figure = Figure(figsize=SIZE_INCHES, layout="constrained")
         figure.suptitle(title(outcome.load), fontsize=10)
         grid = figure.add_gridspec(2, 2)

@@ -75,7 +75,9 @@ class Rows:
         start = row * stride + self._lead
         starts = range(start, start + count * stride, stride)
         sizes = self.sizes[row : row + count].tolist()
-        return b"".join([memory[a : a + LENGTH_OCTETS + n] for a, n in zip(starts, sizes, strict=True)])
+        return b"".join(
+            [memory[a : a + LENGTH_OCTETS + n] for a, n in zip(starts, sizes, strict=True)]
+        )
 
 
 class UniqueRows(Rows):

@@ -106,9 +106,12 @@ def _lost(load: Load, measured: Measured) -> str:
 
 def _rcodes(measured: Measured) -> str:
     total = max(sum(measured.rcodes.values()), 1)
-    return ", ".join(
-        f"{name} {count:,} ({count / total:.2%})" for name, count in measured.rcodes.items()
-    ) or "none"
+    return (
+        ", ".join(
+            f"{name} {count:,} ({count / total:.2%})" for name, count in measured.rcodes.items()
+        )
+        or "none"
+    )
 
 
 def _points(points: dict[str, float]) -> str:
@@ -127,12 +130,9 @@ def _server(usage: Usage, measured: Measured) -> list[tuple[str, str]]:
     user, system = 1e6 * usage.user / answers, 1e6 * usage.system / answers
     busy = (usage.user + usage.system) / max(usage.seconds, 1e-6)
     number = f" ({usage.processes} processes)" if usage.processes > 1 else ""
+    cpu = f"{user + system:.2f} µs a query (user {user:.2f}, system {system:.2f})"
     return [
-        (
-            "server CPU",
-            f"{user + system:.2f} µs a query (user {user:.2f}, system {system:.2f}), "
-            f"busy {busy:.0%} of one processor{number}",
-        ),
+        ("server CPU", f"{cpu}, busy {busy:.0%} of one processor{number}"),
         ("memory", f"{usage.resident / MIB:.1f} MiB resident{number}"),
     ]
 

@@ -31,9 +31,15 @@ class Connection:
     FLAGS: Order = "big"
 
     def __init__(
-        self, host: str, port: int, queries: Rows, timeout: float, clock: Callable[[], int]
+        self,
+        host: str,
+        port: int,
+        window: Window,
+        queries: Rows,
+        timeout: float,
+        clock: Callable[[], int],
     ) -> None:
-        self.window = Window()
+        self.window = window
         self.blocked = False
         self.refused = 0
         self.reconnects = 0

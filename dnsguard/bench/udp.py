@@ -50,9 +50,15 @@ class Datagrams:
     FLAGS = sys.byteorder
 
     def __init__(
-        self, host: str, port: int, queries: Rows, buffers: Buffers, clock: Callable[[], int]
+        self,
+        host: str,
+        port: int,
+        window: Window,
+        queries: Rows,
+        buffers: Buffers,
+        clock: Callable[[], int],
     ) -> None:
-        self.window = Window()
+        self.window = window
         self.blocked = False
         self.refused = 0
         self.reconnects = 0

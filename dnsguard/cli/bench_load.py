@@ -7,24 +7,45 @@ the server answers nothing, 2 when what was asked for cannot be.
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from dnsguard.bench.load import CONNECTIONS, OUTSTANDING, OUTSTANDING_MAX, Load, Progress
+from dnsguard.bench.load import CONNECTIONS, OUTSTANDING, Load, Progress
 from dnsguard.bench.names import FORMS, SEARCH, SEARCH_SUFFIX, SUFFIX
-from dnsguard.cli.bench_progress import Bar, Lines
 from dnsguard.config import Address
 from dnsguard.config.addresses import AN_ADDRESS, read_address
 from dnsguard.errors import DnsguardError
 
+if TYPE_CHECKING:
+    from dnsguard.bench.conduct import Outcome
+
 CONNECTIONS_MAX = 1000  # below the usual limit of open files
 INTERRUPTED = 130
+STDOUT = "-"
+NOTHING = "Interrupted before anything was measured."
 
-_ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
+
+class _Finite(click.FloatRange):
+    """A range of numbers without nan, which is in none, and without infinity."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+_ABOVE_ZERO = _Finite(min=0, min_open=True)
 
 
 def _server(_context: click.Context, _option: click.Parameter, text: str) -> Address:
@@ -42,6 +63,18 @@ def _search(_context: click.Context, _option: click.Parameter, text: str) -> tup
     if not all(suffixes):
         raise click.BadParameter(f"{text!r}: write suffixes with commas between them")
     return suffixes
+
+
+def _target(_context: click.Context, _option: click.Parameter, text: str | None) -> Path | None:
+    """A file that can be written: said now, and not when the load is over."""
+    path = None if text is None else Path(text)
+    if path is None or text == STDOUT:
+        return path
+    if path.is_dir():
+        raise click.BadParameter(f"{text!r} is a directory: write the name of a file")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise click.BadParameter(f"{text!r} cannot be written: no such directory, or no permission")
+    return path
 
 
 _OPTIONS = (
@@ -78,7 +111,7 @@ _OPTIONS = (
         help="Ask at this steady rate; latency counts from when a query was due. [flat out]",
     ),
     click.option(
-        "--outstanding", type=click.IntRange(1, CONNECTIONS_MAX * OUTSTANDING_MAX), metavar="N",
+        "--outstanding", type=click.IntRange(min=1), metavar="N",
         help=f"The most queries without an answer at once. [{OUTSTANDING}; with --qps no limit]",
     ),
     click.option(
@@ -86,12 +119,16 @@ _OPTIONS = (
         help="How long to measure.",
     ),
     click.option(
-        "--warmup", type=click.FloatRange(min=0), default=1.0, show_default=True,
+        "--warmup", type=_Finite(min=0), default=1.0, show_default=True,
         metavar="SECONDS", help="How long to ask before that.",
     ),
     click.option(
-        "--timeout", type=click.FloatRange(min=0, min_open=True, max=60), default=2.0,
+        "--timeout", type=_Finite(min=0, min_open=True, max=60), default=2.0,
         show_default=True, metavar="SECONDS", help="A query without an answer for so long is lost.",
+    ),
+    click.option(
+        "--spin", is_flag=True,
+        help="Never sleep: exacter instants for a whole processor, if there is one to spare.",
     ),
     click.option(
         "--pid", "pids", type=click.IntRange(min=1), multiple=True, metavar="PID",
@@ -103,12 +140,12 @@ _OPTIONS = (
         help="Measure the generator itself first, by a bare echo on this machine.",
     ),
     click.option(
-        "--json", "json_", type=click.File("wb", lazy=False), metavar="FILE",
-        help="Write every number there (- for stdout, instead of the text).",
+        "--json", "json_", metavar="FILE", callback=_target,
+        help=f"Write every number there ({STDOUT} for stdout, instead of the text).",
     ),
     click.option(
-        "--plot", type=click.Path(dir_okay=False, writable=True, path_type=Path),
-        metavar="FILE.svg", help="Draw latencies and time line there (needs dnsguard[bench]).",
+        "--plot", metavar="FILE.svg", callback=_target,
+        help="Draw latencies and time line there (needs dnsguard[bench]).",
     ),
 )  # fmt: skip
 
@@ -126,7 +163,7 @@ def command(
     pids: tuple[int, ...],
     group: bool,
     ceiling: bool,
-    json_: IO[bytes] | None,
+    json_: Path | None,
     plot: Path | None,
     **of_load: Any,
 ) -> None:
@@ -140,51 +177,72 @@ def command(
         raise click.UsageError("--group needs --pid: the group of which process?")
     load = Load(host=server.host, port=server.port, **of_load)
     try:
-        interrupted = _carry_out(load, pids, group, ceiling, json_, plot)
+        if plot:
+            _check_plot(plot)
+        outcome = _carry_out(load, pids, group, ceiling)
+        _tell(outcome, json_, plot)
+    except KeyboardInterrupt:
+        click.echo(NOTHING, err=True)
+        sys.exit(INTERRUPTED)
     except LoadFailed as error:
         click.echo(str(error), err=True)
         sys.exit(2 if error.usage else 1)
-    except DnsguardError as error:
+    except (DnsguardError, OSError) as error:
         click.echo(str(error), err=True)
         sys.exit(1)
-    sys.exit(INTERRUPTED if interrupted else 0)
+    sys.exit(INTERRUPTED if outcome.measured.interrupted else 0)
 
 
-def _carry_out(
-    load: Load,
-    pids: tuple[int, ...],
-    group: bool,
-    ceiling: bool,
-    json_: IO[bytes] | None,
-    plot: Path | None,
-) -> bool:
-    """Load, print, write, draw; returns whether the load was cut short."""
-    import dataclasses
+def _check_plot(path: Path) -> None:
+    from dnsguard.bench import plot
+    from dnsguard.bench.conduct import LoadFailed
 
-    from dnsguard.bench import conduct, report
+    if path.suffix != ".svg":
+        raise LoadFailed(
+            f"--plot {path}: the picture is SVG; write a name that ends in .svg.", True
+        )
+    try:
+        plot.require()
+    except plot.NoPlot as error:
+        raise LoadFailed(str(error), usage=True) from None
+
+
+def _carry_out(load: Load, pids: tuple[int, ...], group: bool, ceiling: bool) -> Outcome:
+    from dnsguard.bench import conduct
     from dnsguard.bench.usage import NoProcess, Processes
 
-    if plot:
-        _require_plot(plot)
     try:
         processes = Processes(pids, group) if pids else None
     except NoProcess as error:
         raise conduct.LoadFailed(str(error), usage=True) from None
     limit: conduct.Ceiling | None = None
     if ceiling:
-        with _shown("the generator's ceiling", conduct.CEILING_SECONDS) as tell:
+        with _shown("bare echo", conduct.CEILING_SECONDS) as tell:
             limit = conduct.ceiling(load, tell)
     with _shown(load.server, load.duration) as tell:
         outcome = conduct.conduct(load, tell, processes)
-    outcome = dataclasses.replace(outcome, ceiling=limit)
+    return dataclasses.replace(outcome, ceiling=limit)
+
+
+def _shown(what: str, seconds: float) -> AbstractContextManager[Callable[[Progress], None]]:
+    from rich.console import Console
+
+    from dnsguard.cli.bench_progress import shown
+
+    return shown(what, seconds, Console(stderr=True), lambda line: click.echo(line, err=True))
+
+
+def _tell(outcome: Outcome, json_: Path | None, plot: Path | None) -> None:
+    from dnsguard.bench import report
+
     if not outcome.measured.sent:
-        click.echo("Interrupted before anything was measured.", err=True)
-        return True
-    if json_:
-        json_.write(report.as_json(outcome))
-        json_.flush()
-    if json_ is None or json_.name != "<stdout>":
-        click.echo(report.as_text(outcome))
+        click.echo(NOTHING, err=True)
+        return
+    on_stdout = json_ is not None and str(json_) == STDOUT
+    click.echo(report.as_json(outcome).decode() if on_stdout else report.as_text(outcome))
+    if json_ and not on_stdout:
+        json_.write_bytes(report.as_json(outcome))
     if plot:
-        _draw(outcome, plot)
-    return outcome.measured.interrupted
+        from dnsguard.bench.plot import draw
+
+        draw(outcome, plot)

@@ -32,11 +32,11 @@ NARROWEST = 60  # columns; below that lines read better than a broken picture
 
 
 def proxy_command(listen: Address, upstream: Address) -> list[str]:
-    """The real thing, with its defaults."""
+    """The real thing, with its defaults, except that it must not know what the last demo did."""
     admin = str(ADMIN) if _is_free(ADMIN) else "off"
     return [
         sys.executable, "-m", "dnsguard", "serve", "--listen", str(listen),
-        "--upstream", str(upstream), "--admin", admin,
+        "--upstream", str(upstream), "--admin", admin, "--no-state",
     ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "Watch an outage, with and without dnsguard.",
     "check": "Print the effective settings, or every mistake.",
     "query": "Ask a DNS server one question.",
+    "bench": "Measure DNS servers: dnsguard, or any other.",
 }
 
 

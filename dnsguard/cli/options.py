@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 import click
 
 from dnsguard.config import Given, Origin, Settings, load
-from dnsguard.config.keys import ROOT_UPSTREAMS
+from dnsguard.config.keys import OFF, ROOT_UPSTREAMS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 # Flags that set one key each: parameter, flag, key.
 _SINGLE = (
     ("admin", "--admin", "admin.listen"),
+    ("state_dir", "--state-dir", "store.dir"),
     ("log_format", "--log-format", "log.format"),
     ("log_level", "--log-level", "log.level"),
 )
@@ -43,6 +44,12 @@ _OPTIONS = (
         "--admin", metavar="ADDR:PORT|off",
         help="Health and metrics over HTTP, read-only. [127.0.0.1:9153]",
     ),
+    click.option(
+        "--state-dir", metavar="DIR",
+        help="Where last-known-good answers outlive a restart. [$STATE_DIRECTORY, else "
+        "$XDG_STATE_HOME/dnsguard, else ~/.local/state/dnsguard]",
+    ),
+    click.option("--no-state", is_flag=True, help="Keep answers in memory only."),
     click.option(
         "--set", "assignments", metavar="KEY=VALUE", multiple=True,
         help="Any setting, such as stale.max_age=1d (repeatable).",
@@ -69,6 +76,8 @@ def flags(options: Mapping[str, Any]) -> tuple[Given, ...]:
     for name, flag, key in _SINGLE:
         if options[name] is not None:
             given.append(Given(key, options[name], _flag(flag)))
+    if options["no_state"]:
+        given.append(Given("store.dir", OFF, _flag("--no-state")))
     for text in options["assignments"]:
         key, found, value = text.partition("=")
         given.append(Given(key.strip(), value if found else None, _flag("--set")))

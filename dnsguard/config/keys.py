@@ -14,7 +14,14 @@ from typing import Any, Literal, NamedTuple
 
 from dnsguard.config import addresses, units
 from dnsguard.config.addresses import Address
-from dnsguard.core.policy import AskPolicy, CachePolicy, Limits, PrefetchPolicy, StalePolicy
+from dnsguard.core.policy import (
+    AskPolicy,
+    CachePolicy,
+    Limits,
+    PrefetchPolicy,
+    StalePolicy,
+    StorePolicy,
+)
 
 Layer = Literal["flag", "env", "file", "default"]
 Plain = str | int | float | bool
@@ -26,6 +33,7 @@ ROOT_UPSTREAMS = "zones...upstreams"  # what --upstream sets: the key `upstreams
 ZONE_GUESSES_MAX = 12
 
 DAY = 86400
+AUTO, OFF = "auto", "off"  # of store.dir: where the system wants it, and nowhere
 
 
 class Origin(NamedTuple):
@@ -83,6 +91,18 @@ def _show_timeout(seconds: float | None) -> str:
     return "auto" if seconds is None else units.show_duration(seconds)
 
 
+def _read_directory(text: str) -> str | None:
+    if text == OFF:
+        return None
+    if not text or "\0" in text or text.startswith("~"):
+        raise ValueError("a directory, auto or off; ~ is not understood here, write it out")
+    return text
+
+
+def _show_directory(path: str | None) -> str:
+    return OFF if path is None else path
+
+
 DURATION = Kind("a duration", units.read_duration, units.show_duration)
 SECONDS = Kind("a duration in whole seconds", units.read_seconds, units.show_duration)
 TIMEOUT = Kind("a duration or auto", _read_timeout, _show_timeout)
@@ -97,6 +117,7 @@ ADDRESS_OR_OFF = Kind(
 UPSTREAM = Kind("upstream URLs", addresses.read_upstream, str)
 NETWORK = Kind("networks, or loopback, link-local, private", addresses.read_network, str)
 NAME = Kind("domain names", addresses.read_name, str)
+DIRECTORY = Kind("a directory, auto or off", _read_directory, _show_directory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +164,7 @@ _CACHE = CachePolicy()
 _ASK = AskPolicy()
 _PREFETCH = PrefetchPolicy()
 _LIMITS = Limits()
+_STORE = StorePolicy()
 
 _ROWS = (
     Key("listen", ADDRESS, (Address("127.0.0.1", 5353),),
@@ -213,6 +235,15 @@ _ROWS = (
     Key("limits.client_qps", INTEGER, _LIMITS.client_qps,
         "queries per second that one client address may send; 0 sets no limit",
         0, 10_000_000, "there is no negative rate, and no machine answers more"),
+    Key("store.dir", DIRECTORY, AUTO,
+        "where last-known-good answers outlive a restart; auto is $STATE_DIRECTORY, else "
+        "$XDG_STATE_HOME/dnsguard, else ~/.local/state/dnsguard; off keeps them in memory only"),
+    Key("store.flush_interval", DURATION, _STORE.flush_interval,
+        "how often what was learned is written there: the most that a kill can cost",
+        0.1, 60, "below no disk gains by it; above a kill costs too many new names"),
+    Key("store.max_bytes", SIZE, _STORE.max_bytes,
+        "how much disk answers may take, besides up to 8MiB of log; what dies first goes first",
+        1 << 20, None, "less would not hold the names of one workload"),
     Key("log.format", _choice("text", "json"), "text", "how log lines look on stderr"),
     Key("log.level", _choice("debug", "info", "warning", "error"), "info",
         "the least severe log line that is written"),

@@ -25,6 +25,7 @@ from dnsguard.core.policy import (
     Policy,
     PrefetchPolicy,
     StalePolicy,
+    StorePolicy,
     Upstream,
     Zone,
 )
@@ -34,6 +35,11 @@ CONFIG_VARIABLE = f"{keys.ENV_PREFIX}CONFIG"
 RESOLV_CONF = Path("/etc/resolv.conf")
 NAMESERVERS_MAX = 3  # resolv.conf(5), MAXNS: no libc looks at a fourth
 DNS_PORT = 53
+_STATE_DIRS = (
+    ("STATE_DIRECTORY", ""),
+    ("XDG_STATE_HOME", "/dnsguard"),
+    ("HOME", "/.local/state/dnsguard"),
+)
 
 # Kubernetes sets such variables for every Service in the pod's namespace. One that is named
 # dnsguard must not keep dnsguard from starting.
@@ -62,6 +68,7 @@ class Settings:
     policy: Policy
     log_format: Literal["text", "json"]
     log_level: Literal["debug", "info", "warning", "error"]
+    store: StorePolicy
     effective: Mapping[str, Effective] = field(compare=False, repr=False)
 
 
@@ -119,7 +126,7 @@ def load(
     values = _read_layer(given, mistakes)
     values |= _read_layer(_from_environment(environ), mistakes)
     values |= _read_layer(flags, mistakes)
-    settings = _settings(values, system_resolvers, mistakes)
+    settings = _settings(values, environ, system_resolvers, mistakes)
     if mistakes:
         raise ConfigError(mistakes)
     return settings
@@ -195,8 +202,22 @@ def _read_list(
     return tuple(items)
 
 
+def state_dir(environ: Mapping[str, str]) -> tuple[str | None, str]:
+    """Where the system wants state to be kept, and who says so; None if nobody does.
+
+    See systemd.exec(5), which may name several, and the XDG Base Directory Specification, by which
+    a path that is not absolute is to be ignored.
+    """
+    for variable, below in _STATE_DIRS:
+        path = environ.get(variable, "").partition(":")[0]
+        if path.startswith("/"):
+            return path.rstrip("/") + below, f"from ${variable}"
+    return None, "no $HOME, no $STATE_DIRECTORY"
+
+
 def _settings(
     values: Mapping[str, _Value],
+    environ: Mapping[str, str],
     system_resolvers: Callable[[], Sequence[str]],
     mistakes: list[Mistake],
 ) -> Settings:
@@ -205,6 +226,9 @@ def _settings(
         name: values.get(name) or _Value(key, key.default, Origin("default"))
         for name, key in keys.KEYS.items()
     }
+    if held["store.dir"].value == keys.AUTO:
+        path, who = state_dir(environ)
+        held["store.dir"] = _Value(keys.KEYS["store.dir"], path, Origin("default", who))
     plain = {name: value.value for name, value in held.items()}
 
     def section(name: str) -> dict[str, Any]:
@@ -233,6 +257,7 @@ def _settings(
         ),
         log_format=plain["log.format"],
         log_level=plain["log.level"],
+        store=StorePolicy(**section("store")),
         effective=MappingProxyType(
             {name: Effective(v.key.show(v.value), v.origin) for name, v in shown.items()}
         ),

@@ -44,6 +44,7 @@ from dnsguard.errors import WireError
 
 HEDGE_MIN = 0.01  # seconds before a hedged question goes to the second upstream as well
 EDNS_PAUSE = 300.0  # how long one that choked on EDNS is asked without (RFC 6891 section 6.2.2)
+PROBES_MAX = 8  # on one flight, which each of them prolongs; an outage may last for days
 SAMPLE_PAUSE = 0.001  # one round trip a millisecond is measured; more would only cost
 
 _UP = State.UP  # an enum's members are slow to look up where every miss passes
@@ -448,7 +449,7 @@ class Asking:
             self.wheel.set(flight)
         elif flight.queued:
             self._unqueue(flight, now)
-        elif not flight.waiters:
+        elif not flight.waiters and len(flight.asks) < PROBES_MAX:
             flight.ends = now + self.policy.ask.deadline  # its answer must not come too late
             flight.plan()
         self._send(flight, server, server.streams, now, probe=True)

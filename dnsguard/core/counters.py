@@ -89,4 +89,4 @@ class Counters:
             fresh = now - self._window < 2 * STALE_WINDOW
             self._oldest_before = self._oldest if fresh else 0.0
             self._oldest = 0.0
-            self._window = now - (now - self._window) % STALE_WINDOW
+            self._window = now - now % STALE_WINDOW

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 FOREVER = float("inf")
-PROBING = 1000  # `attempts` of a flight that is only a probe: more than any policy allows, so no try
+PROBING = 1000  # `attempts` of a flight that is only a probe: past any policy's maximum
 
 
 class Ask:

@@ -97,9 +97,12 @@ class Learned:
         due: list[Change] = []
         rest: dict[bytes, Entry | None] = {}
         self._negatives = 0
+        get = self._cache.get
         for key, entry in self.waiting.items():
             if entry is None:
                 due.append((key, None))
+            elif get(key) is not entry:
+                pass  # something newer came from the disk itself
             elif everything or now - entry.written >= CHANGE_PAUSE:
                 entry.written = entry.stored
                 due.append((key, entry))

@@ -54,3 +54,11 @@ class Access:
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
             address = address.ipv4_mapped
         return any(address in network for network in self._networks)
+
+    def covers_all(self, network: Network) -> bool:
+        """Tell whether every address of `network` lies in one of the networks."""
+        if isinstance(network, ipaddress.IPv6Network):
+            six = (n for n in self._networks if isinstance(n, ipaddress.IPv6Network))
+            return any(network.subnet_of(n) for n in six)
+        four = (n for n in self._networks if isinstance(n, ipaddress.IPv4Network))
+        return any(network.subnet_of(n) for n in four)

@@ -30,6 +30,7 @@ SOCKET_BUFFER = 4 * 1024 * 1024  # a burst of some 10,000 queries while the loop
 # between servers (echo, discard, daytime, quote, chargen, time) or go nowhere (0).
 REFLECTORS = frozenset({0, 7, 9, 13, 17, 19, 37})
 RATE_CLIENTS_MAX = 16384
+WAITING_MAX = 4096  # replies for a socket that takes none: who waits for more has asked again
 EDE_PROHIBITED = 18
 _RANGES = tuple(range(n) for n in range(BATCH + 1))
 
@@ -90,7 +91,6 @@ class Listener:
         self._out_own = Outgoing(self._name_octets)
         self._sits = list(range(BATCH))  # which incoming slot each outgoing message points to
         self.waiting: list[tuple[bytes, bytes]] = []  # replies of the engine, and where they go
-        self._rate = engine.policy.limits.client_qps
         self._buckets: LRUCache[bytes, list[float]] = LRUCache(RATE_CLIENTS_MAX)
         self.admit(access)
         self.unsent = 0
@@ -100,11 +100,12 @@ class Listener:
             self._out.words[2 * i] = self._in.arena_at + i * QUERY_OCTETS
 
     def admit(self, access: Access) -> None:
-        """Answer only the clients that `access` allows from now on."""
+        """Answer only the clients that `access` and the present policy allow from now on."""
         self._access = access
+        self._rate = self._engine.policy.limits.client_qps
         bound = ipaddress.ip_address(self.sock.getsockname()[0].partition("%")[0])
-        reachable_by_loopback_only = bound.is_loopback
-        self._guarded = not (reachable_by_loopback_only and access.covers(bound)) or self._rate > 0
+        whole = ipaddress.ip_network("::1/128" if bound.version == 6 else "127.0.0.0/8")
+        self._guarded = not (bound in whole and access.covers_all(whole)) or self._rate > 0
 
     def readable(self) -> None:
         """Read and answer what has come, up to a few batches."""
@@ -189,6 +190,14 @@ class Listener:
             at = incoming.starts[slot]
             wire = incoming.octets_of[at : at + words[2 * message + 1]]
             self.waiting.append((incoming.sender(slot, self._name_octets), wire))
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait until the socket takes replies again; of too many that do, the oldest are lost."""
+        excess = len(self.waiting) - WAITING_MAX
+        if excess > 0:
+            del self.waiting[:excess]
+            self.unsent += excess
         self._stuck = True
         self._blocked(self, True)
 
@@ -215,8 +224,7 @@ class Listener:
                     sent += result
                 elif result == -errno.EAGAIN:
                     del waiting[: done + sent]
-                    self._stuck = True
-                    self._blocked(self, True)
+                    self._wait()
                     return
                 else:
                     self.unsent += 1

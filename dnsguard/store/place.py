@@ -38,7 +38,7 @@ def directory_name(listen: str) -> str:
 def trouble(error: OSError, path: str) -> StoreError:
     """Return what an operating system's error means for the store."""
     kind = _KINDS.get(error.errno or 0, "io")
-    return StoreError(kind, f"{path}: {error.strerror or error}")
+    return StoreError(f"{path}: {error.strerror or error}", kind)
 
 
 class Place:
@@ -65,11 +65,11 @@ class Place:
             self._lock()
             for tail in TAILS:
                 self._own_file(FILE + tail)
-            return self._writable()
+            return self.make()
         except OSError as error:
             self.leave()
             if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST):
-                raise StoreError("unsafe", f"{self.directory} is not a directory") from None
+                raise StoreError(f"{self.directory} is not a directory", "unsafe") from None
             raise trouble(error, self.directory) from None
         except StoreError:
             self.leave()
@@ -93,9 +93,7 @@ class Place:
                     os.unlink(ASIDE + tail, dir_fd=self._fd)
             for tail in TAILS:
                 with contextlib.suppress(FileNotFoundError):
-                    os.rename(
-                        FILE + tail, ASIDE + tail, src_dir_fd=self._fd, dst_dir_fd=self._fd
-                    )
+                    os.rename(FILE + tail, ASIDE + tail, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except OSError as error:
             raise trouble(error, self.path) from None
 
@@ -111,7 +109,7 @@ class Place:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             text = f"{self.directory} is in use by another instance for the same address"
-            raise StoreError("locked", text) from None
+            raise StoreError(text, "locked") from None
 
     def _own_file(self, name: str) -> None:
         try:
@@ -120,14 +118,14 @@ class Place:
             return
         path = os.path.join(self.directory, name)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-            raise StoreError("unsafe", f"{path} is a link, or no plain file")
+            raise StoreError(f"{path} is a link, or no plain file", "unsafe")
         _check_owner(found, path)
         if stat.S_IMODE(found.st_mode) != 0o600:
             with _unless_readonly():
                 os.chmod(name, 0o600, dir_fd=self._fd)
 
-    def _writable(self) -> bool:
-        """Return True if the file can be written, making it if there is none."""
+    def make(self) -> bool:
+        """Make the file if there is none; return True if it can be written."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             os.close(os.open(FILE, flags, 0o600, dir_fd=self._fd))
@@ -135,7 +133,7 @@ class Place:
             readable = os.access(FILE, os.R_OK, dir_fd=self._fd)
             if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and readable:
                 return False
-            raise
+            raise trouble(error, self.path) from None
         return True
 
 
@@ -155,7 +153,7 @@ def _make_root(root: str) -> None:
     if stat.S_ISLNK(found.st_mode):
         # systemd gives a DynamicUser a link of root's; any other link may lead anywhere.
         if found.st_uid != 0 or os.geteuid() == 0:
-            raise StoreError("unsafe", f"{root} is a symbolic link; name the directory itself")
+            raise StoreError(f"{root} is a symbolic link; name the directory itself", "unsafe")
         found = os.stat(root)
     # A volume's root often belongs to root and is open to all; what we make below it is not.
     if found.st_uid not in (0, os.geteuid()):
@@ -165,4 +163,4 @@ def _make_root(root: str) -> None:
 def _check_owner(found: os.stat_result, path: str) -> None:
     if found.st_uid != os.geteuid():
         text = f"{path} belongs to user {found.st_uid} and we are {os.geteuid()}: change its owner"
-        raise StoreError("unsafe", f"{text}, or choose another --state-dir")
+        raise StoreError(f"{text}, or choose another --state-dir", "unsafe")

@@ -74,15 +74,15 @@ def encode(row: Row) -> bytes:
 def decode(key: bytes, record: bytes) -> Row:
     """Return the row that `record` holds; raises `StoreError` if an octet of it is not right."""
     if not _HEAD.size + _SUM.size <= len(record) <= RECORD_MAX or len(key) > KEY_MAX:
-        raise StoreError("row", "a record of a size that no record has")
+        raise StoreError("a record of a size that no record has", "row")
     body = record[: -_SUM.size]
     if _SUM.unpack_from(record, len(body))[0] != _checksum(key, body):
-        raise StoreError("row", "a record whose checksum does not fit")
+        raise StoreError("a record whose checksum does not fit", "row")
     version, kind, ad, octets, boot, instant, stored, dies = _HEAD.unpack_from(body)
     start = _HEAD.size + octets
     sound = isfinite(instant) and isfinite(stored) and isfinite(dies)
     if version != VERSION or kind >= KINDS or ad > 1 or start > len(body) or not sound:
-        raise StoreError("row", "a record that this version does not write")
+        raise StoreError("a record that this version does not write", "row")
     return Row(
         key, body[start:], bool(ad), body[_HEAD.size : start], kind, boot, instant, stored, dies
     )
@@ -100,9 +100,9 @@ def decode_mark(record: bytes) -> Mark:
         boot, instant, wall = _MARK.unpack_from(record)
         (checksum,) = _SUM.unpack(record[_MARK.size :])
     except StructError:
-        raise StoreError("row", "a clock record of the wrong size") from None
+        raise StoreError("a clock record of the wrong size", "row") from None
     if checksum != crc32(record[: _MARK.size]) or not (isfinite(instant) and isfinite(wall)):
-        raise StoreError("row", "a clock record whose checksum does not fit")
+        raise StoreError("a clock record whose checksum does not fit", "row")
     return Mark(boot, instant, wall)
 
 

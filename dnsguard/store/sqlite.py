@@ -70,7 +70,7 @@ def _text(octets: bytes) -> str:
 def trouble(error: sqlite3.Error, path: str) -> StoreError:
     """Return what an error of SQLite means for the store."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    return StoreError(_KINDS.get(code & 0xFF, "io"), f"{path}: {error}")
+    return StoreError(f"{path}: {error}", _KINDS.get(code & 0xFF, "io"))
 
 
 class Database:
@@ -90,12 +90,12 @@ class Database:
             found = os.stat(path)
             self._inode = found.st_dev, found.st_ino
             if found.st_size > max(max_octets * STRANGE_TIMES, STRANGE_MIN):
-                raise StoreError("foreign", f"{path}: far larger than it could ever have become")
+                raise StoreError(f"{path}: far larger than it could ever have become", "foreign")
             # Where nothing can be written SQLite cannot take its lock either; ours is the place's.
             uri = Path(path).as_uri() + ("" if writable else "?mode=ro&vfs=unix-none")
             self._connection = sqlite3.connect(uri, timeout=0, isolation_level=None, uri=True)
         except OSError as error:
-            raise StoreError("io", f"{path}: {error.strerror}") from None
+            raise StoreError(f"{path}: {error.strerror}", "io") from None
         except sqlite3.Error as error:
             raise trouble(error, path) from None
         try:
@@ -119,11 +119,11 @@ class Database:
                 return
             self._create()
         elif application != APPLICATION:
-            raise StoreError("foreign", f"{self.path}: a database of something else")
+            raise StoreError(f"{self.path}: a database of something else", "foreign")
         elif version > SCHEMA_VERSION:
-            raise StoreError("newer", f"{self.path}: written by a newer version of dnsguard")
+            raise StoreError(f"{self.path}: written by a newer version of dnsguard", "newer")
         elif schema != SCHEMA or version != SCHEMA_VERSION:
-            raise StoreError("corrupt", f"{self.path}: tables that no version of dnsguard makes")
+            raise StoreError(f"{self.path}: tables that no version of dnsguard makes", "corrupt")
         else:
             if self._writable:
                 self._begin_log()
@@ -131,7 +131,7 @@ class Database:
                 found = self._connection.execute("PRAGMA quick_check(1)").fetchone()
                 self.damaged = "" if found == ("ok",) else " ".join(str(found[0]).split())
             except sqlite3.DatabaseError as error:
-                if trouble(error, "").kind != "corrupt":
+                if trouble(error, "").kind not in ("corrupt", "io"):
                     raise
                 self.damaged = str(error)
         if not self.damaged:
@@ -148,7 +148,7 @@ class Database:
 
     def _begin_log(self) -> None:
         if self._connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
-            raise StoreError("io", f"{self.path}: SQLite cannot keep a write-ahead log here")
+            raise StoreError(f"{self.path}: SQLite cannot keep a write-ahead log here", "io")
 
     def _pragma(self, name: str) -> int:
         (value,) = self._connection.execute(f"PRAGMA {name}").fetchone()
@@ -274,9 +274,9 @@ class Database:
         try:
             found = os.stat(self.path)
         except OSError as error:
-            raise StoreError("io", f"{self.path} is gone: {error.strerror}") from None
+            raise StoreError(f"{self.path} is gone: {error.strerror}", "io") from None
         if (found.st_dev, found.st_ino) != self._inode:
-            raise StoreError("io", f"{self.path} is another file now")
+            raise StoreError(f"{self.path} is another file now", "io")
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

@@ -12,7 +12,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from contextlib import suppress
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from dnsguard import clock
 from dnsguard.clock import Clocks
@@ -21,11 +23,24 @@ from dnsguard.errors import StoreError
 from dnsguard.store.place import Place
 from dnsguard.store.rows import Mark, decode, decode_mark, encode, encode_mark, row_of, stored_at
 
+if TYPE_CHECKING:
+    from dnsguard.store.sqlite import Database
+
 RETRY_FIRST, RETRY_MAX = 1.0, 10.0  # seconds between tries; one costs next to nothing
 WORK_MAX = 4  # things in the queue: the desk gives out one batch at a time
-LOAD_ROWS = 128  # answers handed to the loop at a time: a millisecond or two of its time
+LOAD_ROWS = 256  # answers handed to the loop at a time: some two milliseconds of its time
 YIELD_ROWS = 64  # rows prepared before other threads get their turn
 PURGE_SECONDS = 3600.0  # also how long a wall clock has to become right before it may delete
+
+
+class Order(Enum):
+    """What a writer can be told to do, other than to write."""
+
+    LOAD = "load"  # read the file once more: the wall clock has changed
+    STOP = "stop"
+
+
+Work = list[Change] | Order
 
 
 class Kept(NamedTuple):
@@ -41,9 +56,10 @@ class Desk(Protocol):
 
     def loading(self, clocks: Clocks) -> None: ...
     def restore(self, found: Sequence[Kept], taken: Callable[[], None]) -> None: ...
-    def loaded(self, damaged: int, undated: int) -> None: ...
+    def loaded_all(self, damaged: int, undated: int) -> None: ...
     def opened(self, rows: int, octets: int) -> None: ...
     def written(self, changes: int, rows: int, octets: int) -> None: ...
+    def purged(self, gone: int, rows: int, octets: int) -> None: ...
     def failed(self, changes: list[Change]) -> None: ...
     def set_aside(self, error: StoreError) -> None: ...
     def down(self, error: StoreError) -> None: ...
@@ -54,11 +70,8 @@ class Stopped(Exception):
     """The work is at its end, or there is nobody left to work for."""
 
 
-Work = list[Change] | Callable[["Writer"], None]
-
-
 class Writer(threading.Thread):
-    """`work` takes batches of changes, and `load` or `stop` of this class."""
+    """Does what is put into `work`, in order. Set `stopping` to have it give up reading, too."""
 
     def __init__(
         self, place: Place, max_octets: int, desk: Desk, tell: Callable[..., object]
@@ -73,7 +86,6 @@ class Writer(threading.Thread):
         self._pause = RETRY_FIRST
         self._loaded = False
         self._purge_at = clock.now() + PURGE_SECONDS
-        self._database: Any = None
 
     def _tell(self, what: Callable[..., None], *arguments: object) -> None:
         try:
@@ -82,27 +94,28 @@ class Writer(threading.Thread):
             raise Stopped from None  # the loop is closed
 
     def run(self) -> None:
-        """Work until told to stop; whatever happens, say so and go on."""
-        try:
-            while True:
-                try:
-                    self._session()
-                    break
-                except StoreError as error:
-                    self._tell(self._desk.down, error)
-                except Stopped:
-                    raise
-                except Exception as error:  # a defect in here is no reason to answer no queries
-                    text = f"{type(error).__name__}: {error}"
-                    self._tell(self._desk.down, StoreError("defect", text))
-                self._rest()
+        """Work until told to stop; whatever goes wrong, say so and try again."""
+        with suppress(Stopped):
+            self._work()
+        with suppress(Stopped):
             self._tell(self._desk.ended)
-        except Stopped:
-            with _ignored():
-                self._tell(self._desk.ended)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                self._session()
+                return
+            except StoreError as error:
+                self._tell(self._desk.down, error)
+            except Stopped:
+                raise
+            except Exception as error:  # a defect in here is no reason to answer no queries
+                text = f"{type(error).__name__}: {error}"
+                self._tell(self._desk.down, StoreError(text, "defect"))
+            self._rest()
 
     def _rest(self) -> None:
-        """Wait before the next try. What should have been written goes back."""
+        """Wait before the next try. What should have been written meanwhile goes back."""
         until = clock.now() + self._pause
         self._pause = min(self._pause * 2, RETRY_MAX)
         while (left := until - clock.now()) > 0:
@@ -110,10 +123,10 @@ class Writer(threading.Thread):
                 work = self.work.get(timeout=left)
             except queue.Empty:
                 return
+            if work is Order.STOP:
+                raise Stopped
             if isinstance(work, list):
                 self._tell(self._desk.failed, work)
-            elif work is Writer.stop:
-                raise Stopped
 
     # -- one go at the file -----------------------------------------------------------------
 
@@ -132,51 +145,53 @@ class Writer(threading.Thread):
                         raise
                     self._place.set_aside()
                     self._tell(self._desk.set_aside, error)
+                    writable = self._place.make()
         finally:
             self._place.leave()
 
     def _use(self, writable: bool) -> None:
         from dnsguard.store.sqlite import Database
 
-        database = self._database = Database(self._place.path, self._max_octets, writable)
+        database = Database(self._place.path, self._max_octets, writable)
         try:
-            damaged = [] if self._loaded else self.load()
+            damaged = [] if self._loaded else self._load(database)
             self._loaded = True
             if database.damaged:
-                raise StoreError("corrupt", f"{database.path}: {database.damaged}")
+                raise StoreError(f"{database.path}: {database.damaged}", "corrupt")
             if not writable:
-                raise StoreError("readonly", f"{database.path} can be read but not written")
+                raise StoreError(f"{database.path} can be read but not written", "readonly")
             database.write((), damaged, _mark(clock.read()))  # shows whether it can be done at all
             self._pause = RETRY_FIRST
             self._tell(self._desk.opened, database.rows, database.octets)
-            self._serve()
+            self._serve(database)
         finally:
-            self._database = None
             database.close()
 
-    def _serve(self) -> None:
+    def _serve(self, database: Database) -> None:
         while True:
+            if clock.now() >= self._purge_at:
+                self._purge(database)
             try:
                 work = self.work.get(timeout=max(self._purge_at - clock.now(), 0.0))
             except queue.Empty:
-                work = Writer.purge
-            if work is Writer.stop:
+                continue
+            if work is Order.STOP:
                 return
-            if isinstance(work, list):
-                self._write(work)
+            if work is Order.LOAD:
+                self._load(database)
             else:
-                work(self)
+                self._write(database, work)
 
     # -- reading ----------------------------------------------------------------------------
 
-    def load(self) -> list[bytes]:
+    def _load(self, database: Database) -> list[bytes]:
         """Hand every answer in the file to the desk; return the keys of those that are damaged."""
         clocks = clock.read()
         self._tell(self._desk.loading, clocks)
-        marks = self._marks()
+        marks = _marks(database)
         damaged: list[bytes] = []
         undated = 0
-        for records in self._database.records(LOAD_ROWS):
+        for records in database.records(LOAD_ROWS):
             found = []
             for key, record in records:
                 try:
@@ -190,35 +205,25 @@ class Writer(threading.Thread):
                 else:
                     found.append(Kept(key, row.wire, stored))
             self._give(found)
-        self._tell(self._desk.loaded, len(damaged), undated)
+        self._tell(self._desk.loaded_all, len(damaged), undated)
         return damaged
-
-    def _marks(self) -> Mapping[bytes, Mark]:
-        marks = {}
-        for record in self._database.marks():
-            with _ignored():
-                mark = decode_mark(record)
-                marks[mark.boot] = mark
-        return marks
 
     def _give(self, found: list[Kept]) -> None:
         """Hand answers over, and wait until they are taken: the loop has queries to answer too."""
         taken = threading.Event()
         self._tell(self._desk.restore, found, taken.set)
-        while not taken.wait(RETRY_FIRST):
-            if self.stopping:
-                raise Stopped
+        while not taken.wait(RETRY_FIRST) and not self.stopping:
+            self._tell(_nothing)  # notices when the loop is gone
         if self.stopping:
             raise Stopped
 
     # -- writing ----------------------------------------------------------------------------
 
-    def _write(self, changes: list[Change]) -> None:
-        database = self._database
+    def _write(self, database: Database, changes: list[Change]) -> None:
         clocks = clock.read()
         puts, drops = [], []
-        for count, (key, entry) in enumerate(changes):
-            if count % YIELD_ROWS == YIELD_ROWS - 1:
+        for count, (key, entry) in enumerate(changes, 1):
+            if count % YIELD_ROWS == 0:
                 time.sleep(0)  # the loop may be waiting for the lock that all threads share
             if entry is None:
                 drops.append(key)
@@ -232,11 +237,24 @@ class Writer(threading.Thread):
             raise
         self._tell(self._desk.written, len(changes), database.rows, database.octets)
 
-    def purge(self) -> None:
-        """Delete what is dead."""
+    def _purge(self, database: Database) -> None:
         self._purge_at = clock.now() + PURGE_SECONDS
-        gone = self._database.purge(clock.wall())
-        self._tell(self._desk.written, gone, self._database.rows, self._database.octets)
+        gone = database.purge(clock.wall())
+        self._tell(self._desk.purged, gone, database.rows, database.octets)
 
-    def stop(self) -> None:
-        """Mark the end of the work in the queue."""
+
+def _marks(database: Database) -> Mapping[bytes, Mark]:
+    marks = {}
+    for record in database.marks():
+        with suppress(StoreError):  # without its mark a boot's answers have the wall clock only
+            mark = decode_mark(record)
+            marks[mark.boot] = mark
+    return marks
+
+
+def _mark(clocks: Clocks) -> tuple[bytes, float, bytes]:
+    return clocks.boot, clocks.wall, encode_mark(Mark(*clocks))
+
+
+def _nothing() -> None:
+    """What to call to see whether there is someone to call."""

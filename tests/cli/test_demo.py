@@ -20,7 +20,7 @@ from dnsguard.demo.timeline import timeline
 
 
 def serve(listen: Address, upstream: Address) -> list[str]:
-    where = ("--listen", str(listen), "--upstream", str(upstream), "--admin", "off")
+    where = ("--listen", str(listen), "--upstream", str(upstream), "--admin", "off", "--no-state")
     return [sys.executable, "-m", "dnsguard", "serve", *where]
 
 

@@ -399,6 +399,23 @@ def test_a_probe_may_ride_on_a_question_under_way_and_is_not_lost_with_it() -> N
     world.finish()
 
 
+def test_days_of_probing_with_one_name_pile_up_nothing() -> None:
+    zone = Zone(".", (Upstream("10.0.0.53"),), StalePolicy(recheck=0.5))
+    world = World(Policy(zones=(zone,)))
+    world.put(NAME, "A", 10, "10.1.0.1")
+    world.resolve(NAME)
+    world.advance(20)
+    world.behave("silent")
+    world.resolve(NAME)
+    for _ in range(60):
+        world.advance(10)
+        assert sum(len(flight.asks) for flight in world.engine.asking.flights.values()) < 25
+    world.behave("ok")
+    world.advance(1.0)
+    assert world.resolve(NAME).read().ede == ()
+    world.finish()
+
+
 def test_a_probe_that_meets_a_client_of_a_dead_name_does_not_prolong_its_wait() -> None:
     zone = Zone(".", (Upstream("10.0.0.53"),), StalePolicy(max_age=0.0))
     world = World(Policy(zones=(zone,)))

@@ -90,6 +90,17 @@ def test_removing_gives_back_what_it_cost() -> None:
     assert sum(cache.evicted) == 0  # it was told to; that is no eviction
 
 
+def test_who_wants_to_know_is_told_of_what_had_to_go() -> None:
+    cache = small()
+    gone: list[Entry] = []
+    cache.on_evict = gone.append
+    cache.put(made("hot", hits=HITS_TO_PROTECT), NOW)
+    fill(cache, 0, ROOM)
+    assert [entry.key for entry in gone] == [made(0).key]  # the other was promoted instead
+    cache.remove(made(1).key)
+    assert len(gone) == 1
+
+
 @pytest.mark.parametrize("packets", [False, True])
 def test_a_newer_answer_takes_over_the_name(packets: bool) -> None:
     cache, old, new = small(), made("www", hits=7), made("www", octets=600)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from dnsguard.core.counters import BUCKETS, SOURCES, STALE_WINDOW, Counters, Histogram
+from dnsguard.core.counters import BUCKETS, SOURCES, STALE_WINDOW, Counters, Histogram, StoreCounts
 
 START = 60 * 16667.0  # seconds since boot, at a minute's beginning
 
@@ -13,6 +13,7 @@ START = 60 * 16667.0  # seconds since boot, at a minute's beginning
 def test_buckets_rise() -> None:
     assert list(BUCKETS) == sorted(set(BUCKETS))
     assert BUCKETS[0] > 0
+    assert len(Histogram().counts) == len(BUCKETS) + 1  # the last one holds what is above them all
 
 
 @pytest.mark.parametrize(
@@ -41,10 +42,19 @@ def test_a_histogram_loses_nothing(seen: list[tuple[float, int]]) -> None:
 def test_counters_start_at_nothing() -> None:
     counters = Counters()
     assert counters.queries == {"udp": 0, "tcp": 0}
+    single = (counters.malformed, counters.coalesced, counters.prefetches, counters.shed)
+    assert (*single, counters.loops) == (0, 0, 0, 0, 0)
     assert not counters.answers
     assert counters.answers[SOURCES[0], 0] == 0
     assert counters.stale_age(START) == 0.0
     assert sum(counters.latency.counts) == 0
+
+
+def test_a_store_that_was_never_opened_has_nothing() -> None:
+    store = StoreCounts(START)
+    assert (store.up, store.rows, store.octets, store.loaded, store.writes) == (False, 0, 0, 0, 0)
+    assert store.errors["full"] == 0
+    assert store.flushed == START  # nothing is due yet, so nothing is late
 
 
 def test_stale_answers_are_counted_by_reason() -> None:

@@ -14,7 +14,9 @@ import pytest
 
 from dnsguard.core.engine import FAILURES_MAX, Engine
 from dnsguard.core.flights import Ask
+from dnsguard.core.learned import Learned
 from dnsguard.core.policy import (
+    AskPolicy,
     CachePolicy,
     Limits,
     Policy,
@@ -23,11 +25,13 @@ from dnsguard.core.policy import (
     Zone,
 )
 from tests.core import build
+from tests.core.upstreams import SERVFAIL, message
 from tests.core.watch import read
 from tests.core.world import World, one_zone
 
 T0 = 1000.0
 NAME = "web.cluster.local"
+KEY = build.read(build.query(NAME)).key
 A = f"{NAME}. 30 IN A 10.1.0.1"
 
 
@@ -252,6 +256,25 @@ def test_a_name_with_a_ttl_of_one_second_is_not_prefetched() -> None:
     assert world.packets() == 1
 
 
+def test_what_is_only_probed_for_is_asked_for_when_a_client_wants_it() -> None:
+    stale = StalePolicy(mode="immediate")
+    zone = Zone(".", (Upstream("10.0.0.1"), Upstream("10.0.0.2")), stale)
+    world = World(Policy(zones=(zone,)))
+    world.put(NAME, "A", 5, "10.1.0.1")
+    world.resolve(NAME)
+    world.behave("silent", at="10.0.0.1:53")
+    world.advance(10)
+    world.resolve(NAME)
+    world.advance(10)  # the first upstream is down, and a probe for the name is under way
+    assert all(ask.probe for ask in world.engine.asking.flights[KEY].asks)
+    world.put(NAME, "A", 5, "10.1.0.2")
+    assert world.resolve(NAME).read().ede[0][0] == 3
+    assert world.resolve(NAME).read().ede[0][0] == 3
+    world.advance(0.01)
+    assert world.resolve(NAME).read().data == ("10.1.0.2",)
+    world.finish()
+
+
 def test_no_prefetch_while_as_much_is_under_way_as_may_be() -> None:
     policy = replace(one_zone(), limits=Limits(inflight=1))
     world = World(policy)
@@ -270,19 +293,22 @@ def test_no_prefetch_while_as_much_is_under_way_as_may_be() -> None:
 
 
 def test_remembered_failures_are_bounded() -> None:
-    engine = begin()
-    now = T0
+    engine = begin(replace(one_zone(), ask=AskPolicy(attempts=1)))
+    query = bytearray(build.query("a0000."))
+
+    def number(n: int) -> bytes:
+        query[14:18] = b"%04d" % n
+        return bytes(query)
+
     for n in range(FAILURES_MAX + 10):
-        engine.client(build.query(f"a{n}."), None, now)
-        while taken := asks(engine):
-            for ask in taken:
-                wire = build.answer_wire(b"\0\7" + ask.wire, rcode=2)
-                engine.answer(ask, wire, now)
+        engine.client(number(n), None, T0)
+        (ask,) = asks(engine)
+        engine.answer(ask, message(b"\0\7" + ask.wire, SERVFAIL), T0)
     assert len(engine.failures) == FAILURES_MAX
-    assert all(read(octets).rcode == "SERVFAIL" for octets in replies(engine))
-    engine.client(build.query("a0."), None, now)
+    assert len(replies(engine)) == FAILURES_MAX + 10
+    engine.client(number(0), None, T0)
     assert len(asks(engine)) == 1  # the oldest is forgotten
-    engine.client(build.query(f"a{FAILURES_MAX}."), None, now)
+    engine.client(number(FAILURES_MAX), None, T0)
     assert asks(engine) == []
 
 
@@ -411,6 +437,23 @@ def test_a_kept_name_is_not_asked_for_twice_at_once() -> None:
     world.reload(replace(one_zone(), keep_fresh=(NAME,)))
     world.advance(0.1)
     assert world.packets(probes=False) == before
+    world.finish()
+
+
+# -- through a restart --------------------------------------------------------------------------
+
+
+def test_what_is_learned_and_forgotten_is_noted_for_a_restart() -> None:
+    world = World()
+    learned = world.engine.learned = Learned(world.engine.cache)
+    world.put(NAME, "A", 30, "10.1.0.1")
+    world.resolve(NAME)
+    ((key, entry),) = learned.take(world.now)
+    assert entry is world.engine.cache.get(key)
+    world.advance(40)
+    world.behave("zero-ttl")
+    world.resolve(NAME)
+    assert learned.take(world.now) == [(key, None)]
     world.finish()
 
 

@@ -22,6 +22,7 @@ def test_an_entry_is_its_answer_and_its_instants() -> None:
     assert (found.kind, found.rcode, found.ttl, found.ad) == (Kind.POSITIVE, 0, 60, True)
     assert (found.stored, found.expires) == (100.0, 160.0)
     assert (found.hits, found.recent, found.failed, found.packets) == (0, 0, NEVER, None)
+    assert (found.reason, found.segment) == ("timeout", 0)
     assert found.zone is zone
     assert not found.negative
 

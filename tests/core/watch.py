@@ -112,6 +112,7 @@ class Watch:
         self._closed: dict[bytes, tuple[float, Entry | None]] = {}
         self._landed: set[int] = set()
         self._packets: dict[int, int] = {}
+        self._latest: dict[bytes, tuple[str, ...]] = {}  # what was kept last of a question
 
         self._deadline = self._attempts = 0.0  # the highest of all policies so far
         self.reloaded()
@@ -152,6 +153,7 @@ class Watch:
         """Hold an answer's age and TTLs against what upstreams said."""
         version = self._versions.get((key, found.sign))
         assert version is not None, f"nobody ever said {found.sign}"
+        assert version.at == now or found.sign == self._latest[key], "an answer that was replaced"
         stale = self.engine.zones.find(key).stale
         expires = version.at + version.life
         assert now < expires + stale.max_age or now == version.at, (
@@ -213,6 +215,9 @@ class Watch:
             life = float(min(found.negative_life, limits.max_negative_ttl))
             most = int(life)
         self._versions[flight.key, found.sign] = Version(now, life, most)
+        entry = self.engine.cache.get(flight.key)
+        if entry is not None and entry.stored == now:
+            self._latest[flight.key] = found.sign
 
     # -- every step -------------------------------------------------------------------------
 

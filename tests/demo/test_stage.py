@@ -24,7 +24,7 @@ SHORT = timeline(0.8, 1.4, 0.6, 0.5)
 
 
 def serve(listen: Address, upstream: Address) -> list[str]:
-    where = ("--listen", str(listen), "--upstream", str(upstream), "--admin", "off")
+    where = ("--listen", str(listen), "--upstream", str(upstream), "--admin", "off", "--no-state")
     return [sys.executable, "-m", "dnsguard", "serve", *where]
 
 

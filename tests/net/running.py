@@ -114,6 +114,11 @@ def settings_for(
     return loaded(*given)
 
 
+def access(networks: str) -> Access:
+    """Who may ask, as `access.allow` says it."""
+    return Access(settings_for(["192.0.2.53"], [f"access.allow={networks}"]).access)
+
+
 class Proxy:
     """A driver that runs on the test's own loop."""
 
@@ -213,12 +218,12 @@ class Serve:
 
 
 async def start(*arguments: str, environ: dict[str, str] | None = None) -> Serve:
-    """Start `serve` with these arguments and no others."""
+    """Start `serve` with these arguments and no others; it knows nothing of earlier ones."""
     clean = {name: text for name, text in os.environ.items() if not name.startswith("DNSGUARD_")}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "dnsguard", "serve", *arguments,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-        env=clean | (environ or {}),
+        env=clean | {"DNSGUARD_STORE__DIR": "off"} | (environ or {}),
     )  # fmt: skip
     return Serve(process)
 

@@ -13,7 +13,6 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -204,6 +203,7 @@ class Eavesdropper:
         self._port = port
         self.overheard = b""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ends: list[asyncio.WriteTransport] = []
 
     async def __aenter__(self) -> Eavesdropper:
         self._server = await asyncio.start_server(self._accepted, HOST, 0)
@@ -215,21 +215,24 @@ class Eavesdropper:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for end in self._ends:
+            end.abort()
         await self._server.wait_closed()
+        await asyncio.sleep(0)
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = cast("asyncio.Task[None]", asyncio.current_task())
-        self._tasks.add(task)
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._ends.append(writer.transport)
+        self._tasks.add(asyncio.create_task(self._relay(reader, writer)))
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(HOST, self._port)
-        try:
+        self._ends.append(far_writer.transport)
+        with contextlib.suppress(OSError):  # one of the two has had enough
             await asyncio.gather(
                 self._pass(reader, far_writer, True), self._pass(far_reader, writer, False)
             )
-        except (OSError, asyncio.CancelledError):
-            pass  # one of the two has had enough, or the test has
-        finally:
-            writer.transport.abort()
-            far_writer.transport.abort()
+        writer.transport.abort()
+        far_writer.transport.abort()
 
     async def _pass(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listen: bool
