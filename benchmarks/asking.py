@@ -36,11 +36,12 @@ class Reply:
     ede: int | None = None
 
 
-def query(name: str, ident: int) -> bytes:
-    """An A question with recursion desired and an empty OPT, so that the reply may carry an EDE."""
+def query(name: str, ident: int, edns: bool = True) -> bytes:
+    """An A question with recursion desired; with an empty OPT, the reply may carry an EDE."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".") if label)
     opt = struct.pack("!BHHIH", 0, TYPE_OPT, 1232, 0, 0)
-    return struct.pack("!6H", ident, 0x0100, 1, 0, 0, 1) + labels + b"\0\0\1\0\1" + opt
+    head = struct.pack("!6H", ident, 0x0100, 1, 0, 0, int(edns))
+    return head + labels + b"\0\0\1\0\1" + (opt if edns else b"")
 
 
 def parse_reply(message: bytes) -> Reply:
@@ -91,16 +92,18 @@ def stub(port: int, timeout: float) -> socket.socket:
     return sock
 
 
-def ask(sock: socket.socket, name: str, ident: int = 1) -> Reply | None:
+def ask(sock: socket.socket, name: str, ident: int = 1, edns: bool = True) -> Reply | None:
     """One question; None when nothing came in time or nobody listens."""
     try:
-        sock.send(query(name, ident))
+        sock.send(query(name, ident, edns))
         return parse_reply(sock.recv(4096))
     except OSError:
         return None
 
 
-def ask_all(port: int, names: Sequence[str], timeout: float = 3.0) -> dict[str, Reply]:
+def ask_all(
+    port: int, names: Sequence[str], timeout: float = 3.0, edns: bool = True
+) -> dict[str, Reply]:
     """Ask every name once, a hundred at a time; a name without an answer in time is left out."""
     replies: dict[str, Reply] = {}
     deadline = time.monotonic() + timeout
@@ -110,7 +113,7 @@ def ask_all(port: int, names: Sequence[str], timeout: float = 3.0) -> dict[str, 
         while time.monotonic() < deadline and len(replies) < len(names):
             for number, name in itertools.islice(left, WINDOW - waiting):
                 with contextlib.suppress(ConnectionRefusedError):
-                    sock.send(query(name, number))
+                    sock.send(query(name, number, edns))
                 waiting += 1
             try:
                 reply = parse_reply(sock.recv(4096))

@@ -26,7 +26,7 @@ from benchmarks.works import (
 SAMPLE = 1000  # of the names, asked again without the upstream: are they still there?
 BASE_ENTRIES = 10_000  # what the cache is sized for where nothing is in it
 IDLE_INTERVAL = 1.0
-FILL_OUTSTANDING = "200"
+FILL_OUTSTANDING = "100"  # more overruns the receive buffers that some servers leave at the default
 FILL_PASSES = 5
 
 
@@ -67,7 +67,7 @@ def kept(stage: Stage, server: Program, names: list[str]) -> float:
     """The share of the names that is answered while the upstream is silent."""
     sample = names[:: max(1, len(names) // SAMPLE)][:SAMPLE]
     with stage.silence():
-        replies = ask_all(server.port, sample, timeout=5.0)
+        replies = ask_all(server.port, sample, timeout=5.0, edns=False)
     return sum(reply.address is not None for reply in replies.values()) / len(sample)
 
 
@@ -118,7 +118,7 @@ def idle(stage: Stage, entrant: Entrant, plan: Plan) -> Values:
         asked = answered = 0
         while (due := begun + IDLE_INTERVAL * asked) < begun + plan.idle_seconds:
             time.sleep(max(0.0, due - time.monotonic()))
-            answered += ask(sock, HIT_NAMES[asked % 2]) is not None
+            answered += ask(sock, HIT_NAMES[0]) is not None
             asked += 1
         time.sleep(max(0.0, begun + plan.idle_seconds - time.monotonic()))
         seconds = time.monotonic() - begun

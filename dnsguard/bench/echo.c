@@ -63,7 +63,7 @@ static int echo_streams(int sock)
 {
     struct epoll_event ready[BATCH], wanted = {.events = EPOLLIN, .data.fd = sock};
     int one = 1, poll = epoll_create1(0);
-    if (poll < 0 || listen(sock, 1024) || epoll_ctl(poll, EPOLL_CTL_ADD, sock, &wanted))
+    if (poll < 0 || epoll_ctl(poll, EPOLL_CTL_ADD, sock, &wanted))
         return 1;
     for (;;) {
         int count = epoll_wait(poll, ready, BATCH, -1);
@@ -97,7 +97,7 @@ int main(int argc, char **argv)
     here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (!tcp && setsockopt(sock, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room))
         setsockopt(sock, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
-    if (bind(sock, (struct sockaddr *)&here, size) ||
+    if (bind(sock, (struct sockaddr *)&here, size) || (tcp && listen(sock, 1024)) ||
         getsockname(sock, (struct sockaddr *)&here, &size))
         return 1;
     printf("%d\n", ntohs(here.sin_port));

@@ -100,7 +100,6 @@ def echo_datagrams(sock: socket.socket) -> None:
 
 def echo_streams(sock: socket.socket) -> None:
     """Send every octet back until stdin ends."""
-    sock.listen(1024)
     with selectors.DefaultSelector() as ready:
         ready.register(sock, selectors.EVENT_READ)
         ready.register(sys.stdin, selectors.EVENT_READ)
@@ -130,6 +129,8 @@ def main() -> None:
     with socket.socket(socket.AF_INET, kind) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
         sock.bind((HOST, 0))
+        if tcp:
+            sock.listen(1024)
         print(sock.getsockname()[1], flush=True)
         if tcp:
             echo_streams(sock)

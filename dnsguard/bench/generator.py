@@ -8,13 +8,11 @@ whole microseconds since the generator was made.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import resource
 import select
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from dnsguard.bench.load import Load, NoAnswers, Progress
 from dnsguard.bench.meter import Measured, Meter
@@ -30,7 +28,6 @@ PROGRESS_US = 250_000
 SLICES = 100  # of the time line
 SLICE_US_MIN = 100_000
 PATIENCE_S = 5.0  # without any answer, then it is not slowness: resolvers end a query by then
-_TIMER_SLACK = Path("/proc/self/timerslack_ns")
 
 
 class Generator:
@@ -64,8 +61,6 @@ class Generator:
             self.close()
             raise NoAnswers(self._unreachable(error)) from None
         self._order = self._lanes[0].FLAGS
-        with contextlib.suppress(OSError):
-            _TIMER_SLACK.write_text("1")  # or waking up would be 50 us late, by the kernel's habit
 
     def _connect(self) -> None:
         load, buffers = self._load, Buffers()

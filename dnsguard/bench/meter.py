@@ -105,7 +105,8 @@ class Meter:
         if strays:
             self.strays += len(strays)
             for stray in strays:
-                at = ids.index(stray)
+                # Of two with one id it is the later that nobody waited for.
+                at = len(ids) - 1 - ids[::-1].index(stray)
                 del ids[at], flags[at]
         if len(ids) < FEW:
             for latency in latencies:

@@ -66,15 +66,16 @@ def curve(histogram: Sequence[tuple[int, int]]) -> tuple[list[float], list[float
     total = sum(count for _, count in histogram)
     passed = accumulate(count for _, count in histogram)
     shares = [0.0, *(count / total for count in passed)]
-    latencies = [us / 1000 for us, _ in histogram]
+    latencies = [max(us, 1) / 1000 for us, _ in histogram]  # nothing is no place on a log scale
     # A latency holds from the share before it to its own.
     return [nines(share) for share in shares], [*latencies[:1], *latencies]
 
 
 def _percentiles(axes: Axes, outcome: Outcome) -> None:
-    x, y = curve(outcome.measured.histogram)
-    axes.step(x, y, where="pre", color=BLUE)
-    axes.set_yscale("log")
+    if outcome.measured.histogram:
+        x, y = curve(outcome.measured.histogram)
+        axes.step(x, y, where="pre", color=BLUE)
+        axes.set_yscale("log")
     answered = max(outcome.measured.answered, 1)
     last = max(1, min(NINES_MAX, math.ceil(math.log10(answered))))
     labels = ["0", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %"][: last + 1]
@@ -94,7 +95,8 @@ def _histogram(axes: Axes, outcome: Outcome) -> None:
     left = [10 ** (place / 10) / 1000 for place in bins]
     width = [10 ** ((place + 1) / 10) / 1000 - a for place, a in zip(bins, left, strict=True)]
     axes.bar(left, [100 * n / total for n in bins.values()], width, align="edge", color=BLUE)
-    axes.set_xscale("log")
+    if bins:
+        axes.set_xscale("log")
     axes.set_xlabel("latency, ms")
     axes.set_ylabel("% of the answers")
     axes.grid(alpha=0.3, axis="y")
@@ -114,9 +116,10 @@ def _timeline(axes: Axes, outcome: Outcome) -> None:
     right = axes.twinx()
     for name, color in (("p50_us", BLUE), ("p99_us", ORANGE)):
         values = [getattr(one, name) for one in timeline]
-        points = [math.nan if value is None else value / 1000 for value in values]
+        points = [math.nan if value is None else max(value, 1) / 1000 for value in values]
         right.plot(at, points, color=color, label=name.removesuffix("_us"))
-    right.set_yscale("log")
+    if outcome.measured.histogram:
+        right.set_yscale("log")
     right.set_ylabel("latency, ms")
     handles, labels = axes.get_legend_handles_labels()
     more, more_labels = right.get_legend_handles_labels()

@@ -87,19 +87,18 @@ def read_answer(
     lowest = max_ttl
     uneven = False
     reached = False
-    cnames: dict[bytes, bytes] | None = None
+    cnames: dict[bytes, bytes] = {}
     owners: set[bytes] = set()
     names: dict[bytes, bytes] = {}
     rrset_ttls: list[tuple[bytes, int, int, int]] = []
     try:
         for index in range(ancount):
-            owner_at = position
             if wire[position] == 0xC0 and wire[position + 1] == HEADER_OCTETS:
                 owner = b""  # stands for the name asked
                 position += 2
             else:
-                position = skip_name(wire, position)
-                owner = _read_once(wire, owner_at, position, names)
+                start, position = position, skip_name(wire, position)
+                owner = _read_once(wire, start, position, names)
                 if owner == question[:-4]:
                     owner = b""
             rtype, rclass, ttl, length = RECORD.unpack_from(wire, position)
@@ -119,8 +118,6 @@ def read_answer(
                         reached = True
             elif rtype == T_CNAME:
                 target = _read_target(wire, position, length, names)
-                if cnames is None:
-                    cnames = {}
                 if cnames.setdefault(owner, target) != target:
                     return _contradiction(answer, wire)
             elif rtype == T_OPT:
@@ -131,11 +128,11 @@ def read_answer(
         raise WireError("a section is shorter than its count says") from None
     if position != len(wire) and position >= 0:
         raise WireError("octets after the last record")
-    if not reached and cnames is not None:
+    if cnames and not reached:
         reached = _follow(cnames, owners, question[:-4])
     if uneven:
         answer.wire = _level(answer.wire, rrset_ttls, max_ttl)
-    return _judge(answer, reached, cnames is not None, lowest, soa_ttl, offsets)
+    return _judge(answer, reached, bool(cnames), lowest, soa_ttl, offsets)
 
 
 def _read_one(answer: Answer, wire: bytes, start: int, max_ttl: int) -> bool:

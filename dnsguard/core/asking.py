@@ -305,7 +305,7 @@ class Asking:
         # only the probes' results count, lest one broken name keep the others' server down.
         health.heard = now
         if (ask.probe or (not flight.failures and health.up)) and self._holds(flight.key):
-            if health.another(len(flight.zone.known)):
+            if health.another(sum(len(zone.known) for zone in server.zones)):
                 health.strikes += 1
                 health.probe_at = now
                 self._evidence.watch(server)
@@ -424,6 +424,7 @@ class Asking:
         health = server.health
         if health.up or now < health.probe_at or not server.zones:
             return  # no zones: it went with the last change of settings
+        server.zones.append(server.zones.pop(0))  # each zone in turn: one may fail as a whole
         zone = next((z for z in server.zones if z.known), server.zones[0])
         recheck = zone.stale.recheck
         if zone.known:
@@ -431,10 +432,8 @@ class Asking:
             key = next((k for k in zone.known if k not in self.flights), zone.known[0])
         else:
             key = zone.suffix + U16.pack(T_SOA) + b"\0\1\0"
-        if health.probed_at > health.heard and health.state is not State.DOWN:
-            self._evidence.note(
-                server, health, Event.SILENT, now
-            )  # the probe before came to nothing
+        if health.probed_at > health.heard:  # the probe before came to nothing
+            self._evidence.note(server, health, Event.SILENT, now)
         health.probed(now, recheck, self._chance.random())
         self._evidence.watch(server)
         flight = self.flights.get(key)

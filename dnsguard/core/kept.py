@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dnsguard.core.answer import Answer, Kind, read_answer
 from dnsguard.core.cache import HITS_TO_PROTECT, Cache
-from dnsguard.core.entry import Entry
+from dnsguard.core.entry import NEVER, Entry
 from dnsguard.core.policy import CachePolicy
 from dnsguard.core.wire import (
     HEADER_OCTETS,
@@ -87,7 +87,8 @@ def restore(engine: Engine, key: bytes, wire: bytes, stored: float, now: float) 
     entry = Entry(key, answer, zone, min(stored, now))
     # Stale from here on. To say so the expiry moves to an earlier instant, and so does the death.
     entry.expires = min(entry.expires, now)
-    entry.written = entry.stored
+    if entry.stored > 0:
+        entry.written = entry.stored  # one of an earlier boot is written again, dated by this one
     old = engine.cache.get(key)
     if old is not None and old.stored >= entry.stored:
         return False
@@ -97,7 +98,9 @@ def restore(engine: Engine, key: bytes, wire: bytes, stored: float, now: float) 
         return False
     entry.hits = HITS_TO_PROTECT  # last-known-good: a flood of new names must not push it out
     engine.cache.put(entry, now)
-    engine.failures.pop(key, None)  # someone asked before it was there: nobody waits for the pause
+    failure = engine.failures.pop(key, None)
+    if failure is not None:
+        entry.failed = failure.at  # someone asked before it was there, and its pause goes on
     if entry.kind is Kind.POSITIVE and len(zone.known) < KNOWN_MAX:
         zone.known.append(key)  # a name to probe with
     return True
@@ -109,4 +112,5 @@ def older(cache: Cache, seconds: float) -> None:
         if entry.stored <= 0:
             entry.stored -= seconds
             entry.expires -= seconds
+            entry.written = NEVER
             entry.spoil()

@@ -17,8 +17,8 @@ from typing import cast
 
 from dnsguard.core.engine import Engine
 from dnsguard.core.framing import FrameReader, frame
-from dnsguard.core.wire import HEADER_OCTETS, QR
-from dnsguard.net.addresses import Access, family_of
+from dnsguard.core.wire import HEADER_OCTETS, QR, REFUSED
+from dnsguard.net.addresses import STRANGER, TOO_OFTEN, Access, Rates, family_of, refusal
 
 PENDING_MAX = 128  # queries of one connection under way before it is not read any further
 UNREAD_OCTETS_MAX = 1024 * 1024  # replies that a client has asked for and does not read
@@ -58,6 +58,8 @@ class Client(asyncio.Protocol):
         self.quiet_since = 0.0
         self.partial_since = 0.0
         self.peer: tuple[str, int] = ("", 0)
+        self.raw = b""  # the peer's address
+        self.stranger = False  # whose queries are refused, one read of them, and no more
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -79,8 +81,11 @@ class Client(asyncio.Protocol):
         now = acceptor.clock()
         messages = self._frames.feed(data)
         get = engine.streams.table.get
+        guarded = self.stranger or acceptor.rates.per_second > 0
         hits = 0
         for message in messages:
+            if guarded and not self._may_ask(message, now):
+                continue
             packet = get(message[2:])
             if packet is not None and now < packet.until:
                 packet.hits += 1
@@ -99,13 +104,28 @@ class Client(asyncio.Protocol):
             self.partial_since = 0.0
         elif not self.partial_since:
             self.partial_since = now
-        if hits:
+        if self._out:
             self._write()
+        if hits:
             engine.counters.latency.observe(acceptor.clock() - now, hits)
-        if self.pending > PENDING_MAX and not self._paused and self.transport is not None:
+        transport = self.transport
+        if self.stranger and messages:
+            transport.close()
+        elif self.pending > PENDING_MAX and not self._paused and not transport.is_closing():
             self._paused = True
-            self.transport.pause_reading()
+            transport.pause_reading()
         acceptor.done()
+
+    def _may_ask(self, message: bytes, now: float) -> bool:
+        """Tell whether a query may be answered; if not, refuse it."""
+        if not self.stranger and self._acceptor.rates.allows(self.raw, now):
+            return True
+        why = STRANGER if self.stranger else TOO_OFTEN
+        wire = refusal(message, why, now, stream=True)
+        if wire is not None:
+            self._engine.counters.answers["failure", REFUSED] += 1
+            self._out.append(frame(wire))
+        return False
 
     def eof_received(self) -> bool:
         """The client will send nothing more; stay until it has all its answers."""
@@ -123,7 +143,7 @@ class Client(asyncio.Protocol):
         self.waiting.clear()
         self._write()
         transport = self.transport
-        if transport is None:
+        if transport is None or transport.is_closing():
             return
         if self._paused and self.pending <= PENDING_MAX // 2:
             self._paused = False
@@ -148,10 +168,12 @@ class Acceptor:
         self,
         engine: Engine,
         access: Access,
+        rates: Rates,
         clock: Callable[[], float],
         done: Callable[[], None],
     ) -> None:
         self.engine = engine
+        self.rates = rates
         self.clock = clock
         self.done = done
         self._access = access
@@ -166,24 +188,27 @@ class Acceptor:
     async def listen(self, sock: socket.socket) -> None:
         """Accept connections on a listening socket from now on."""
         loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_server(lambda: Client(self), sock=sock))
+        self._servers.append(
+            await loop.create_server(lambda: Client(self), sock=sock, backlog=BACKLOG)
+        )
 
     def admit(self, access: Access) -> None:
         """Answer only the clients that `access` allows from now on."""
         self._access = access
+        for client in self._clients:
+            client.stranger = not access.allows(client.raw)
 
     def take(self, client: Client, peer: tuple[str, int]) -> bool:
         """Find a slot for a new connection; False if it must go."""
-        limits = self.engine.policy.limits
-        host = peer[0].partition("%")[0]
-        if not self._access.allows(ipaddress.ip_address(host).packed):
-            self.refused += 1
-            return False
-        most = limits.tcp_connections
-        if self._of_address[peer[0]] >= max(most // SHARE_OF_ONE_CLIENT, 1):
-            self.refused += 1
-            return False
-        if len(self._clients) >= most and not self._make_room():
+        most = self.engine.policy.limits.tcp_connections
+        client.raw = ipaddress.ip_address(peer[0].partition("%")[0]).packed
+        client.stranger = not self._access.allows(client.raw)
+        full = len(self._clients) >= most
+        if (
+            self._of_address.get(peer[0], 0) >= max(most // SHARE_OF_ONE_CLIENT, 1)
+            or (full and client.stranger)
+            or (full and not self._make_room())
+        ):
             self.refused += 1
             return False
         self._clients.add(client)
@@ -215,8 +240,13 @@ class Acceptor:
         for client in list(self._clients):
             dribbles = client.partial_since and now - client.partial_since > idle
             quiet = not client.pending and now - client.quiet_since > idle
-            if (dribbles or quiet) and client.transport is not None:
-                client.transport.abort() if dribbles else client.transport.close()
+            transport = client.transport
+            if transport is None or not (dribbles or quiet):
+                continue
+            if dribbles or transport.is_closing():  # closed once, but what it asked for is not read
+                transport.abort()
+            else:
+                transport.close()
 
     def stop(self) -> None:
         """Accept nothing more; connections that are there stay."""

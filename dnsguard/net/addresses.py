@@ -1,7 +1,8 @@
 """Socket addresses as the kernel writes them, and who may ask.
 
 A client is known by the octets of its `sockaddr`, which are handed back when its reply is sent and
-read only where its address matters: access control and the search for forwarding loops.
+read only where its address matters: who may ask, and how often, and the search for forwarding
+loops. `refusal` is what the others get, over UDP and TCP alike.
 """
 
 from __future__ import annotations
@@ -12,9 +13,15 @@ from collections.abc import Sequence
 
 from cachetools import LRUCache
 
+from dnsguard.core import reply
+from dnsguard.core.wire import REFUSED, Malformed, read_query
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPV4_OCTETS, IPV6_OCTETS = 16, 28  # sizeof(sockaddr_in), sizeof(sockaddr_in6)
 REMEMBERED_MAX = 16384  # clients whose verdict is remembered
+RATE_CLIENTS_MAX = 16384  # clients whose queries are counted; of more, the quietest are forgotten
+EDE_PROHIBITED = 18
+STRANGER, TOO_OFTEN = "not in access.allow", "over limits.client_qps"
 
 
 def family_of(host: str) -> socket.AddressFamily:
@@ -62,3 +69,34 @@ class Access:
             return any(network.subnet_of(n) for n in six)
         four = (n for n in self._networks if isinstance(n, ipaddress.IPv4Network))
         return any(network.subnet_of(n) for n in four)
+
+
+class Rates:
+    """How often each client may ask: `per_second`, from a bucket of one second's worth each.
+
+    0 sets no limit, and then nobody is to be looked up here.
+    """
+
+    def __init__(self, per_second: int) -> None:
+        self.per_second = per_second
+        self._buckets: LRUCache[bytes, list[float]] = LRUCache(RATE_CLIENTS_MAX)
+
+    def allows(self, raw: bytes, now: float) -> bool:
+        """Take one token for one query of the client with this address (4 or 16 octets)."""
+        most = float(self.per_second)
+        bucket = self._buckets.get(raw)
+        if bucket is None:
+            bucket = self._buckets[raw] = [most, now]
+        tokens = min(bucket[0] + (now - bucket[1]) * most, most)
+        bucket[1] = now
+        bucket[0] = tokens - 1 if tokens >= 1 else tokens
+        return tokens >= 1
+
+
+def refusal(message: bytes, why: str, now: float, stream: bool = False) -> bytes | None:
+    """Return the reply to a client that may not ask; who is wrong besides learns nothing of it."""
+    try:
+        query = read_query(message, None, now, stream)
+    except Malformed:
+        return None
+    return reply.failure(query, REFUSED, EDE_PROHIBITED, why)

@@ -21,7 +21,7 @@ from dnsguard.core.flights import Ask
 from dnsguard.core.policy import Policy
 from dnsguard.core.zones import Server
 from dnsguard.net.accept import Acceptor, Client
-from dnsguard.net.addresses import Access
+from dnsguard.net.addresses import Access, Rates
 from dnsguard.net.listen import Listener, Sink
 from dnsguard.net.stream import Streams
 from dnsguard.net.upstream import Ports
@@ -34,15 +34,14 @@ EARLY = 0.001  # loops count in milliseconds and wake a hair early
 class Driver:
     """Runs one engine on the running event loop. `notice` is called for each notice."""
 
-    def __init__(
-        self, policy: Policy, access: Access, notice: Callable[[Notice], None]
-    ) -> None:
+    def __init__(self, policy: Policy, access: Access, notice: Callable[[Notice], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._notice = notice
         self.engine = Engine(policy, random.SystemRandom(), clock.now(), self._is_ours)
         self.ports = Ports(self.engine, clock.now, self.flush)
         self.streams = Streams(self.engine, clock.now, self.flush)
-        self.acceptor = Acceptor(self.engine, access, clock.now, self.flush)
+        self._rates = Rates(policy.limits.client_qps)
+        self.acceptor = Acceptor(self.engine, access, self._rates, clock.now, self.flush)
         self.listeners: list[Listener] = []
         self._access = access
         self._timer: asyncio.TimerHandle | None = None
@@ -55,7 +54,7 @@ class Driver:
         """Serve on these bound sockets from now on; they belong to the driver now."""
         for sock in udp:
             listener = Listener(
-                sock, self.engine, self._access, clock.now, self.flush, self._blocked
+                sock, self.engine, self._access, self._rates, clock.now, self.flush, self._blocked
             )
             self.listeners.append(listener)
             self._loop.add_reader(listener.fd, listener.readable)
@@ -72,6 +71,16 @@ class Driver:
         if self._flushing:
             return  # a failed send reports to the engine; the loop below finds what comes of it
         self._flushing = True
+        try:
+            self._empty_outbox()
+        finally:
+            self._flushing = False  # or one error here would be the last that is ever sent
+        self._arm()
+        drained = self._drained
+        if drained is not None and not drained.done() and not self.engine.asking.flights:
+            drained.set_result(None)
+
+    def _empty_outbox(self) -> None:
         out = self.engine.out
         sinks: dict[int, Sink] = {}
         while out.asks or out.replies:
@@ -94,11 +103,6 @@ class Driver:
             out.notices.clear()
             for notice in notices:
                 self._notice(notice)
-        self._flushing = False
-        self._arm()
-        drained = self._drained
-        if drained is not None and not drained.done() and not self.engine.asking.flights:
-            drained.set_result(None)
 
     def _send_asks(self, asks: list[Ask]) -> None:
         now = clock.now()
@@ -168,6 +172,7 @@ class Driver:
     def reload(self, policy: Policy, access: Access) -> None:
         """Obey new settings from now on; what is remembered stays."""
         self.engine.reload(policy, clock.now())
+        self._rates.per_second = policy.limits.client_qps
         for listener in self.listeners:
             listener.admit(access)
         self.acceptor.admit(access)

@@ -8,19 +8,24 @@ costs nothing where only loopback can reach the socket.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import ipaddress
 import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from cachetools import LRUCache
-
-from dnsguard.core import reply
 from dnsguard.core.engine import Engine
-from dnsguard.core.wire import REFUSED, Malformed, read_query
-from dnsguard.net.addresses import IPV6_OCTETS, Access, family_of, name_octets
+from dnsguard.core.wire import REFUSED
+from dnsguard.net.addresses import (
+    IPV6_OCTETS,
+    STRANGER,
+    TOO_OFTEN,
+    Access,
+    Rates,
+    family_of,
+    name_octets,
+    refusal,
+)
 from dnsguard.net.mmsg import ADDRESS_OCTETS, BATCH, Incoming, Outgoing, address
 
 QUERY_OCTETS = 2048  # an honest query is under 600; a longer one is cut here and then malformed
@@ -29,9 +34,7 @@ SOCKET_BUFFER = 4 * 1024 * 1024  # a burst of some 10,000 queries while the loop
 # Ports that answer what is sent to them: a forged query from there would start a conversation
 # between servers (echo, discard, daytime, quote, chargen, time) or go nowhere (0).
 REFLECTORS = frozenset({0, 7, 9, 13, 17, 19, 37})
-RATE_CLIENTS_MAX = 16384
 WAITING_MAX = 4096  # replies for a socket that takes none: who waits for more has asked again
-EDE_PROHIBITED = 18
 _RANGES = tuple(range(n) for n in range(BATCH + 1))
 
 
@@ -74,6 +77,7 @@ class Listener:
         sock: socket.socket,
         engine: Engine,
         access: Access,
+        rates: Rates,
         clock: Callable[[], float],
         done: Callable[[], None],
         blocked: Callable[[Listener, bool], None],
@@ -91,7 +95,7 @@ class Listener:
         self._out_own = Outgoing(self._name_octets)
         self._sits = list(range(BATCH))  # which incoming slot each outgoing message points to
         self.waiting: list[tuple[bytes, bytes]] = []  # replies of the engine, and where they go
-        self._buckets: LRUCache[bytes, list[float]] = LRUCache(RATE_CLIENTS_MAX)
+        self._rates = rates
         self.admit(access)
         self.unsent = 0
         self._stuck = False
@@ -100,12 +104,12 @@ class Listener:
             self._out.words[2 * i] = self._in.arena_at + i * QUERY_OCTETS
 
     def admit(self, access: Access) -> None:
-        """Answer only the clients that `access` and the present policy allow from now on."""
+        """Answer only the clients that `access` allows from now on, if they keep to their rate."""
         self._access = access
-        self._rate = self._engine.policy.limits.client_qps
         bound = ipaddress.ip_address(self.sock.getsockname()[0].partition("%")[0])
         whole = ipaddress.ip_network("::1/128" if bound.version == 6 else "127.0.0.0/8")
-        self._guarded = not (bound in whole and access.covers_all(whole)) or self._rate > 0
+        reachable_by_them_alone = bound in whole and access.covers_all(whole)
+        self._guarded = not reachable_by_them_alone or self._rates.per_second > 0
 
     def readable(self) -> None:
         """Read and answer what has come, up to a few batches."""
@@ -241,39 +245,28 @@ class Listener:
         """Return the slots of clients that may ask; the others are refused or passed over."""
         admitted = []
         sender, octets = self._in.sender, self._name_octets
+        rates = self._rates if self._rates.per_second else None
         for i in range(count):
             name = sender(i, octets)
             raw = name[8:24] if octets == IPV6_OCTETS else name[4:8]
             if name[2] << 8 | name[3] in REFLECTORS:
                 continue
             if not self._access.allows(raw):
-                self._refuse(i, name, now, "not in access.allow")
-            elif self._rate and not self._within_rate(raw, now):
-                self._refuse(i, name, now, "over limits.client_qps")
+                self._refuse(i, name, STRANGER, now)
+            elif rates is not None and not rates.allows(raw, now):
+                self._refuse(i, name, TOO_OFTEN, now)
             else:
                 admitted.append(i)
         if self.waiting:
             self.flush()
         return admitted
 
-    def _within_rate(self, raw: bytes, now: float) -> bool:
-        """Take one token from the client's bucket, which holds one second's worth."""
-        bucket = self._buckets.get(raw)
-        if bucket is None:
-            bucket = self._buckets[raw] = [float(self._rate), now]
-        tokens = min(bucket[0] + (now - bucket[1]) * self._rate, float(self._rate))
-        bucket[1] = now
-        bucket[0] = tokens - 1 if tokens >= 1 else tokens
-        return tokens >= 1
-
-    def _refuse(self, index: int, name: bytes, now: float, why: str) -> None:
-        with contextlib.suppress(Malformed):  # who may not ask learns nothing about their mistakes
-            query = read_query(self._in.message(index), None, now)
-            wire = reply.failure(query, REFUSED, EDE_PROHIBITED, why)
+    def _refuse(self, index: int, name: bytes, why: str, now: float) -> None:
+        wire = refusal(self._in.message(index), why, now)
+        if wire is not None:
             self._engine.counters.answers["failure", REFUSED] += 1
             self.waiting.append((name, wire))
 
     def close(self) -> None:
         """Close the socket; what is still queued is lost."""
         self.sock.close()
-

@@ -3,8 +3,8 @@
 All memory is laid out once: buffers, addresses and the kernel's own arrays of pointers to them. An
 outgoing message is a pointer to octets that lie anywhere: in the slot where a query came in, whose
 reply was written over it behind the id, or in a bytes object of the caller's. This file knows no
-DNS and no event loop. Where the calls are missing or forbidden, `AVAILABLE` is False and those of
-`net.plain` take their place.
+DNS and no event loop. Where the calls are missing or forbidden, those of `net.plain` take their
+place.
 """
 
 from __future__ import annotations
@@ -24,23 +24,27 @@ ADDRESS_OCTETS = 28  # sizeof(struct sockaddr_in6), the larger of the two famili
 _libc: Any = _ffi.dlopen(None)  # declared in libc_build.py
 
 
-def _available() -> bool:
+def available(libc: Any) -> bool:
     """Call both on a descriptor that cannot be: any complaint but about that one means no."""
-    if not (hasattr(_libc, "recvmmsg") and hasattr(_libc, "sendmmsg")):
+    if not (hasattr(libc, "recvmmsg") and hasattr(libc, "sendmmsg")):
         return False
-    received: int = _libc.recvmmsg(-1, _ffi.NULL, 0, 0, _ffi.NULL)
+    received: int = libc.recvmmsg(-1, _ffi.NULL, 0, 0, _ffi.NULL)
     allowed = received < 0 and _ffi.errno == errno.EBADF
-    sent: int = _libc.sendmmsg(-1, _ffi.NULL, 0, 0)
+    sent: int = libc.sendmmsg(-1, _ffi.NULL, 0, 0)
     return allowed and sent < 0 and _ffi.errno == errno.EBADF
 
 
-AVAILABLE = _available()
-recvmmsg: plain.Call = _libc.recvmmsg if AVAILABLE else plain.recvmmsg_by(_libc.recvmsg)
-sendmmsg: plain.Call = _libc.sendmmsg if AVAILABLE else plain.sendmmsg_by(_libc.sendmsg)
+def calls(libc: Any) -> tuple[plain.Call, plain.Call]:
+    """Return what to receive and to send many datagrams with."""
+    if available(libc):
+        return libc.recvmmsg, libc.sendmmsg
+    return plain.recvmmsg_by(libc.recvmsg), plain.sendmmsg_by(libc.sendmsg)
+
+
+recvmmsg, sendmmsg = calls(_libc)
 
 _WORD = _ffi.sizeof("size_t")
 _HEADER = _ffi.sizeof("struct mmsghdr")
-_NAMELEN_AT = _ffi.offsetof("struct msghdr", "msg_namelen")
 _LENGTH_AT = _ffi.offsetof("struct mmsghdr", "msg_len")
 _BYTES_AT = bytes.__basicsize__ - 1  # where CPython keeps the octets of a bytes object
 

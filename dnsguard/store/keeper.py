@@ -77,10 +77,11 @@ class Keeper:
         """Write what is left, if the disk takes it in time."""
         if self._timer is not None:
             self._timer.cancel()
-        self._writer.stopping = True
+        changes: list[Change] = []
+        while found := self._learned.take(clock.now(), everything=True):
+            changes += found
         with suppress(Full):
-            if self._open and self._under_way is None:
-                self._writer.work.put_nowait(self._learned.take(clock.now(), everything=True))
+            self._writer.work.put_nowait(changes)
             self._writer.work.put_nowait(Order.STOP)
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
@@ -113,6 +114,7 @@ class Keeper:
             return
         self._ahead += step
         older(self._engine.cache, step)
+        self._learned.missed = True
         if self._undated:
             with suppress(Full):
                 self._writer.work.put_nowait(Order.LOAD)
@@ -148,6 +150,7 @@ class Keeper:
         """Everything that could be read has been."""
         self._loaded.set()
         self._undated = undated > 0
+        self._learned.missed = True  # what is of an earlier boot is to be written again
         if damaged:
             self.counts.errors["row"] += damaged
             text = f"last-known-good store: {self._path}: {damaged} damaged answers are left out"

@@ -114,18 +114,23 @@ def stored_at(row: Row, marks: Mapping[bytes, Mark], clocks: Clocks) -> float | 
     """Return when `row` was stored, on the clock of this boot, or None if nobody can know.
 
     It never returns an instant that is later than the true one, as long as the wall clock did not
-    lose time unseen while the machine was down:
+    lose time between two boots, where nobody sees it:
 
     - Stored in this boot: exact, whatever the wall clock did since.
     - Stored in another: within that boot, up to its mark, exact. Since then as much as the wall
       clock says, and at least as long as this boot has lasted.
     - A wall clock that shows less than the mark does has been set back, and the age is unknown.
+    - Stored in another and written again in this one, hence at an instant before zero: as then;
+      older by what the wall clock has gained since, because then it was late.
     """
     mark = marks.get(row.boot)
     # A clock that shows less than its own mark began anew, whatever the boot's name says.
     same = row.boot == clocks.boot and (mark is None or mark.instant <= clocks.now)
     if same and row.instant <= clocks.now:
-        return row.instant
+        if row.instant > 0:
+            return row.instant
+        gained = (clocks.wall - clocks.now) - (row.stored - row.instant)
+        return row.instant - max(gained, 0.0)
     if mark is not None and mark.instant >= row.instant:
         before, wall = mark.instant - row.instant, mark.wall
     else:

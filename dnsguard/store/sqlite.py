@@ -13,7 +13,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from dnsguard.errors import StoreError
@@ -31,8 +31,8 @@ MARKS_MAX = 64  # boots; of older ones nothing is alive
 DROP_SHARE = 1 / 20  # of all rows, dropped at once when there are too many
 TRANSACTION_ROWS = 512  # bounds the log: each row may touch a page of its own
 STATEMENT_ROWS = 64
-LOG_OCTETS_MAX = 1 << 20
-LOG_PAGES = 256  # pages in the log before they move into the database
+LOG_PAGES = 1000  # in the log before they move into the database, which needs a sync or two
+LOG_OCTETS_MAX = LOG_PAGES * 4096  # what is left of it after a burst
 STRANGE_TIMES = 8  # a file so many times over its bound is none of ours
 STRANGE_MIN = 256 << 20
 
@@ -173,22 +173,28 @@ class Database:
     def records(self, most: int) -> Iterator[list[tuple[bytes, bytes]]]:
         """Yield (key, record) pairs, up to `most` at a time.
 
-        Of a damaged file: what can be read from either end up to the damage.
+        Of a damaged file: what can be read from either end up to the damage. Should it show only
+        now, `damaged` says so afterwards.
         """
         if not self._pragma("user_version"):
             return
-        for order in ("ASC", "DESC") if self.damaged else ("ASC",):
-            left = ROWS_MAX  # pages may have been tied into a ring
+        for order in ("ASC", "DESC"):
+            found: list[tuple[bytes, bytes]] = []
             try:
-                cursor = self._connection.execute(
+                rows = self._connection.execute(
                     f"SELECT key, record FROM answers ORDER BY key {order}"
                 )
-                while left > 0 and (found := cursor.fetchmany(most)):
-                    left -= len(found)
-                    yield [pair for pair in found if {*map(type, pair)} == {bytes}]
+                for key, record in islice(rows, ROWS_MAX):  # pages may be tied into a ring
+                    if isinstance(key, bytes) and isinstance(record, bytes):
+                        found.append((key, record))
+                    if len(found) >= most:
+                        yield found
+                        found = []
             except sqlite3.Error as error:
-                if not self.damaged:
-                    raise trouble(error, self.path) from None
+                self.damaged = self.damaged or str(error)
+            yield found
+            if not self.damaged:
+                return
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -242,7 +248,7 @@ class Database:
             ).rowcount  # fmt: skip
             self._measure()
 
-    def purge(self, wall: float) -> int:
+    def purge(self, wall: float, mark: tuple[bytes, float, bytes]) -> int:
         """Delete what the wall clock says is dead, and the marks of boots long past."""
         with self._translated():
             self._check_still_there()
@@ -252,6 +258,7 @@ class Database:
                     "DELETE FROM marks WHERE boot NOT IN "
                     "(SELECT boot FROM marks ORDER BY wall DESC LIMIT ?)", (MARKS_MAX,),
                 )  # fmt: skip
+                execute("INSERT OR REPLACE INTO marks VALUES (?, ?, ?)", mark)
             self.rows -= gone
             self._measure()
         return gone

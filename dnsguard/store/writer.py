@@ -71,14 +71,13 @@ class Stopped(Exception):
 
 
 class Writer(threading.Thread):
-    """Does what is put into `work`, in order. Set `stopping` to have it give up reading, too."""
+    """Does what is put into `work`, in order, once it has read what is there."""
 
     def __init__(
         self, place: Place, max_octets: int, desk: Desk, tell: Callable[..., object]
     ) -> None:
         super().__init__(name="dnsguard-store", daemon=True)  # a disk that hangs must not keep us
         self.work: queue.Queue[Work] = queue.Queue(WORK_MAX)
-        self.stopping = False
         self._place = place
         self._max_octets = max_octets
         self._desk = desk
@@ -212,10 +211,8 @@ class Writer(threading.Thread):
         """Hand answers over, and wait until they are taken: the loop has queries to answer too."""
         taken = threading.Event()
         self._tell(self._desk.restore, found, taken.set)
-        while not taken.wait(RETRY_FIRST) and not self.stopping:
+        while not taken.wait(RETRY_FIRST):
             self._tell(_nothing)  # notices when the loop is gone
-        if self.stopping:
-            raise Stopped
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -239,7 +236,8 @@ class Writer(threading.Thread):
 
     def _purge(self, database: Database) -> None:
         self._purge_at = clock.now() + PURGE_SECONDS
-        gone = database.purge(clock.wall())
+        clocks = clock.read()
+        gone = database.purge(clocks.wall, _mark(clocks))
         self._tell(self._desk.purged, gone, database.rows, database.octets)
 
 

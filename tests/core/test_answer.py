@@ -76,6 +76,7 @@ def test_what_a_reply_says(answer: str, rcode: int, authority: str, kind: Kind) 
         bare = meaning(PLAIN, answer_wire(PLAIN, answer, rcode, authority=authority, edns=None))
         assert bare.kind is kind
         assert bare.wire[12:] == found.wire[12:]
+        assert (bare.offsets, bare.additional) == (found.offsets, found.additional)
 
 
 def chain(links: int, *, end: str = "") -> list[str]:
@@ -227,6 +228,11 @@ def test_the_first_soa_counts_and_the_rest_stays() -> None:
     found = told(authority="\n".join(lines))
     assert found.ttl == 90
     assert ttls(found) == [900, 90, 5, 77]
+
+
+def test_a_first_soa_without_life_counts_too() -> None:
+    found = told(authority="\n".join([soa("example.", 0, 900), soa("other.", 50, 900)]))
+    assert (found.kind, found.ttl) == (Kind.NODATA, 0)
 
 
 def test_what_is_not_proven_has_no_life() -> None:

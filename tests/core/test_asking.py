@@ -317,9 +317,22 @@ def test_a_server_is_heard_although_one_answer_is_missing() -> None:
         world.resolve(f"web{n}.cluster.local")
     world.until_answered(lost)
     assert lost.read().ede[0][0] == 3
+    again = world.resolve("web0.cluster.local")
+    assert again.wait == 0  # it has been waited for already
+    assert again.read().ede[0][0] == 3
     world.advance(1.0)
     assert server_of(world.engine).health.state is State.UP
     assert not any(ask.probe for _, ask in world.sent)
+    world.finish()
+
+
+def test_a_server_is_not_judged_by_the_one_name_that_stays_without_an_answer() -> None:
+    world = known_world()
+    world.behave("silent", suffix="web3.cluster.local")  # the last one that was answered
+    for _ in range(5):
+        world.resolve("web3.cluster.local")
+        world.advance(10.0)
+    assert not world.said("down")
     world.finish()
 
 
@@ -362,11 +375,25 @@ def test_without_a_known_name_the_zone_itself_is_asked_for() -> None:
     world.behave("closed")
     world.resolve("intra.corp")
     world.advance(10)
-    assert {ask.flight.key for _, ask in world.sent if ask.probe} == {b"\0\0\6\0\1\0"}
+    probed = [ask.flight.key for _, ask in world.sent if ask.probe]
+    assert set(probed[::2]) | set(probed[1::2]) == {b"\0\0\6\0\1\0", b"\4corp\0\0\6\0\1\0"}
+    assert probed[0] != probed[1]  # each zone in turn
     world.put("web.corp", "A", 30, "10.2.0.1")
     world.behave("ok")
     world.advance(6)
     assert not any(zone.outage for zone in world.engine.zones.all)
+    world.finish()
+
+
+def test_the_reason_that_operators_see_is_the_last_evidence() -> None:
+    world = known_world()
+    world.behave("closed")
+    world.resolve("web0.cluster.local")
+    world.advance(60)
+    assert server_of(world.engine).health.reason == "refused"
+    world.behave("silent")
+    world.advance(60)
+    assert server_of(world.engine).health.reason == "silent"
     world.finish()
 
 
@@ -464,11 +491,33 @@ def test_who_waits_in_line_has_a_deadline_too() -> None:
     world.behave("ok")
     world.advance(5.1)
     world.behave("silent")
-    asked = [world.ask(f"x{n}.cluster.local") for n in range(30)]
+    asked = [world.ask(f"x{n}.cluster.local") for n in range(10)]
+    world.advance(2.0)
+    assert world.engine.zones.root.outage
     assert any(flight.queued for flight in world.engine.asking.flights.values())
-    world.advance(4.01)
+    before = world.packets(probes=False)
+    world.advance(2.01)
     assert {one.read().rcode for one in asked} == {"SERVFAIL"}
-    assert not any(ask.flight.key.startswith(b"\x03x29") for _, ask in world.sent)
+    assert world.packets(probes=False) == before
+    world.finish()
+
+
+def test_in_an_outage_nobody_gets_their_turn() -> None:
+    world = known_world(1)
+    world.behave("closed")
+    world.resolve("web0.cluster.local")
+    world.behave("ok")
+    world.advance(5.1)
+    world.behave("silent")
+    first = [world.ask(f"x{n}.cluster.local") for n in range(10)]
+    world.advance(0.1)
+    second = [world.ask(f"y{n}.cluster.local") for n in range(10)]
+    world.advance(1.0)
+    assert world.engine.zones.root.outage
+    before = world.packets(probes=False)
+    world.advance(3.1)
+    assert world.packets(probes=False) == before
+    assert {one.read().rcode for one in (*first, *second)} == {"SERVFAIL"}
     world.finish()
 
 

@@ -357,6 +357,17 @@ def test_new_settings_end_an_outage_that_was_the_old_upstreams() -> None:
     world.finish()
 
 
+def test_what_failed_under_old_settings_is_tried_again() -> None:
+    world = World()
+    world.behave("servfail")
+    for _ in range(10):
+        world.resolve(NAME)
+        world.advance(1.0)
+    world.reload(Policy(zones=(Zone(".", (OTHER,)),)))
+    assert world.resolve(NAME).read().rcode == "NXDOMAIN"
+    world.finish()
+
+
 def test_an_upstream_that_stays_keeps_its_health() -> None:
     world = World()
     world.put(NAME, "A", 30, "10.1.0.1")

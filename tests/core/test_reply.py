@@ -19,7 +19,7 @@ from dnsguard.core.wire import STREAM_MAX, UDP_MAX, UDP_PLAIN, Malformed, read_q
 from tests.core.build import CLIENT, answer_wire, entry, query, read, soa, zone_state
 
 A = "www.example. 300 IN A 192.0.2.1"
-LATE = 100.0 + 300 + 7200  # two hours past the TTL of A
+LATE = 100.0 + 300 + 600  # ten minutes past the TTL of A
 UPSTREAM_ASKED = query("www.example.", do=True, ad=True)
 
 
@@ -179,6 +179,15 @@ def test_every_record_of_a_stale_answer_is_stale() -> None:
 NEGATIVE = soa("example.", 60, 60)
 
 
+def test_the_codes_are_the_registered_ones() -> None:
+    """RFC 8914 section 4."""
+    for code, name in EDE_NAMES.items():
+        assert dns.edns.EDECode(code).name == name.upper().replace(" ", "_")
+    assert dns.edns.OptionType.EDE == reply.EDE_OPTION
+    assert (EDE_STALE, EDE_STALE_NXDOMAIN) == (3, 19)
+    assert (reply.EDE_UNREACHABLE, EDE_NETWORK) == (22, 23)
+
+
 @pytest.mark.parametrize(
     ("kept", "code"),
     [
@@ -190,13 +199,17 @@ NEGATIVE = soa("example.", 60, 60)
 @pytest.mark.parametrize("do", [False, True])
 def test_stale_says_so_to_those_who_can_hear_it(kept: Entry, code: int, do: bool) -> None:
     out = dns.message.from_wire(
-        reply.stale(kept, read(query("www.example.", edns=4096, do=do)), "outage", LATE)
+        reply.stale(
+            kept, read(query("www.example.", edns=4096, do=do)), "outage", kept.expires + 600
+        )
     )
-    assert ede(out) == [(code, "outage, 2 h past its TTL")]
+    assert ede(out) == [(code, "outage, 10 min past its TTL")]
     assert out.rcode() == kept.rcode
     assert bool(out.ednsflags & dns.flags.DO) is do
     assert code in EDE_NAMES
-    plain = dns.message.from_wire(reply.stale(kept, read(query("www.example.")), "outage", LATE))
+    plain = dns.message.from_wire(
+        reply.stale(kept, read(query("www.example.")), "outage", kept.expires + 600)
+    )
     assert plain.edns == -1
 
 
@@ -219,8 +232,11 @@ def test_an_explanation_never_pushes_a_failure_over_the_limit(room: int) -> None
     bare = len(reply.failure(found, 2, EDE_NETWORK, ""))
     fits = "x" * (512 - bare)
     out = reply.failure(found, 2, EDE_NETWORK, fits + "x" * room)
+    message = dns.message.from_wire(out)
     assert len(out) == (bare if room else 512)
-    assert ede(dns.message.from_wire(out)) == [(EDE_NETWORK, "" if room else fits)]
+    assert ede(message) == [(EDE_NETWORK, "" if room else fits)]
+    assert message.rcode() == 2
+    assert not message.flags & dns.flags.TC
 
 
 # -- limits -------------------------------------------------------------------------------------
@@ -234,7 +250,7 @@ def sized(octets: int, *, opt: int = 0) -> Entry:
     return remembered(f"www.example. 300 IN TYPE65400 \\# {rest} {'ab' * rest}", edns=None)
 
 
-OPT, EDE, TEXT = 11, 6, "timeout, 2 h past its TTL"
+OPT, EDE, TEXT = 11, 6, "timeout, 10 min past its TTL"
 
 
 @pytest.mark.parametrize(
@@ -287,7 +303,8 @@ def test_a_stale_answer_loses_its_explanation_before_its_data(
     room: int, said: list[tuple[int, str]]
 ) -> None:
     found = read(query("www.example.", edns=4096))
-    out = reply.stale(sized(UDP_MAX - room), found, "timeout", LATE)
+    kept = sized(UDP_MAX - room)
+    out = reply.stale(kept, found, "timeout", kept.expires + 600)
     message = dns.message.from_wire(out)
     assert message.answer
     assert ede(message) == said
@@ -338,6 +355,7 @@ def test_a_malformed_message_gets_its_rcode(
         message = dns.message.from_wire(out)
         assert message.rcode() == rcode
         assert (message.edns == 0) is edns  # the version that we speak
+        assert message.ednsflags & dns.flags.DO == 0
         assert len(message.question) == question
 
 

@@ -207,6 +207,10 @@ class Watch:
         if crashed is not None and crashed.failed == now:
             return
         self._landed.add(id(flight))
+        self.said(flight.key, found, now)
+
+    def said(self, key: bytes, found: Read, now: float) -> None:
+        """An upstream said `found` of the question in `key`, now or before the last restart."""
         limits = self.engine.policy.cache
         if found.data or found.negative_life is None:
             life = float(min((*found.ttls, limits.max_ttl))) if found.ttls else 0.0
@@ -214,10 +218,10 @@ class Watch:
         else:
             life = float(min(found.negative_life, limits.max_negative_ttl))
             most = int(life)
-        self._versions[flight.key, found.sign] = Version(now, life, most)
-        entry = self.engine.cache.get(flight.key)
+        self._versions[key, found.sign] = Version(now, life, most)
+        entry = self.engine.cache.get(key)
         if entry is not None and entry.stored == now:
-            self._latest[flight.key] = found.sign
+            self._latest[key] = found.sign
 
     # -- every step -------------------------------------------------------------------------
 

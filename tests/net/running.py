@@ -1,9 +1,10 @@
 """One way to run the real thing in a test: on loopback, on either event loop, or as a process.
 
 `on_both_loops` runs an asynchronous test on asyncio's own loop and on the one that `serve` uses,
-and fails it for any error that nobody caught; `later` lets such a test's clock jump, so that none
-has to wait for a TTL to end. `proxy` is a driver on the test's own loop, `scene` adds an upstream
-and clients; `serve` is `python -m dnsguard serve` as an operator starts it.
+and fails it for any error that nobody caught; `later` and `stand_still` rule such a test's clock,
+so that none waits for a TTL to end, or hopes that it does not. `proxy` is a driver on the test's
+own loop, `scene` adds an upstream and clients; `serve` is `python -m dnsguard serve` as an operator
+starts it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import inspect
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -33,6 +35,7 @@ from tests.net.upstream import Upstream
 from tests.settings_from import SET, loaded
 
 HOST = "127.0.0.1"
+SIX = "::1"
 SECONDS_MAX = 30.0  # a safety net: no test comes near it
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -41,15 +44,34 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 Test = Callable[..., Coroutine[Any, Any, None]]
 
 
+def _loopbacks() -> list[str]:
+    """Both loopback addresses, where the machine has both."""
+    try:
+        socket.create_server((SIX, 0), family=socket.AF_INET6).close()
+    except OSError:
+        return [HOST]
+    return [HOST, SIX]
+
+
+LOOPBACKS = _loopbacks()
+
+
 class Jumping:
     """The boot-time clock, and how far a test has moved it."""
 
     def __init__(self, real: Callable[[], float]) -> None:
         self._real = real
+        self.begin()
+
+    def begin(self) -> None:
         self.ahead = 0.0
+        self.stopped_at = float("inf")
+
+    def stop(self) -> None:
+        self.stopped_at = self._real()
 
     def __call__(self) -> float:
-        return self._real() + self.ahead
+        return min(self._real(), self.stopped_at) + self.ahead
 
 
 _now = Jumping(clock.now)
@@ -58,6 +80,11 @@ _now = Jumping(clock.now)
 def later(seconds: float) -> None:
     """Let this much time have passed for all drivers; timers that were set before do not notice."""
     _now.ahead += seconds
+
+
+def stand_still() -> None:
+    """From now on time passes for no driver unless `later` lets it."""
+    _now.stop()
 
 
 def run(main: Coroutine[Any, Any, None], loop: str) -> None:
@@ -72,9 +99,15 @@ def run(main: Coroutine[Any, Any, None], loop: str) -> None:
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner, pytest.MonkeyPatch.context() as patch:
         patch.setattr(clock, "now", _now)
-        _now.ahead = 0.0
+        _now.begin()
         runner.run(watched())
     assert not errors, errors
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until something holds that nobody says when it does."""
+    while not condition():  # noqa: ASYNC110 - what is tested has no events for its tests
+        await asyncio.sleep(0)
 
 
 def _on(loops: Sequence[str], test: Test) -> Callable[..., None]:
@@ -127,6 +160,12 @@ class Proxy:
         self.ports = ports
         self.port = ports[0]
         self.notices = notices
+        self.stopped = False
+
+    async def stop(self, drain: float) -> None:
+        """Stop it before the test ends."""
+        self.stopped = True
+        await self.driver.stop(drain)
 
     @property
     def url(self) -> str:
@@ -149,10 +188,12 @@ async def proxy_on(pairs: Sequence[Any], settings: Settings) -> AsyncIterator[Pr
     notices: list[Notice] = []
     driver = Driver(settings.policy, Access(settings.access), notices.append)
     await driver.start([udp for udp, _ in pairs], [tcp for _, tcp in pairs])
+    running = Proxy(driver, [udp.getsockname()[1] for udp, _ in pairs], notices)
     try:
-        yield Proxy(driver, [udp.getsockname()[1] for udp, _ in pairs], notices)
+        yield running
     finally:
-        await driver.stop(0.0)
+        if not running.stopped:
+            await driver.stop(0.0)
 
 
 class Scene(NamedTuple):

@@ -26,6 +26,7 @@ from dnsguard.demo.cluster import bind_pair
 
 HOST = "127.0.0.1"
 POISON = "192.0.2.66"  # an address that no client may ever be given
+TEXTS = 200  # character strings in a TXT record: some 50 KB
 Send = Callable[[bytes], None]
 
 
@@ -54,7 +55,10 @@ class Seen:
 
 
 def answer(query: bytes, ttl: int = 60, address: str = "", records: int = 1) -> bytes:
-    """The right answer; another `address` makes it a wrong one, many `records` a long one."""
+    """The right answer: an address, much text, or no such record.
+
+    Another `address` makes it a wrong one, many `records` a long one.
+    """
     request: Any = dnslib.DNSRecord.parse(query)
     reply = request.reply(aa=0)
     name = request.q.qname
@@ -62,6 +66,9 @@ def answer(query: bytes, ttl: int = 60, address: str = "", records: int = 1) -> 
         for number in range(records):
             address = address if address and not number else address_of(f"{name}{number or ''}")
             reply.add_answer(dnslib.RR(name, ttl=ttl, rdata=dnslib.A(address)))
+    elif request.q.qtype == dnslib.QTYPE.TXT:
+        text = dnslib.RD((b"\xff" + b"x" * 255) * TEXTS)
+        reply.add_answer(dnslib.RR(name, dnslib.QTYPE.TXT, ttl=ttl, rdata=text))
     else:
         soa = dnslib.SOA("dns.test", "admin.dns.test", (1, 7200, 1800, 86400, ttl))
         reply.add_auth(dnslib.RR("test", dnslib.QTYPE.SOA, ttl=ttl, rdata=soa))
