@@ -23,7 +23,7 @@ SETUP_FAILED := setting up $(VENV) failed: pip says why above. It needs a packag
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help run test check lint format bench bench-tools clean
+.PHONY: help run test check chaos lint format bench outage clean
 
 help: ## this list
 	@echo "dnsguard: a DNS caching proxy that keeps answering when cluster DNS does not"
@@ -45,6 +45,9 @@ test: $(DEV) ## all tests; core also by itself, every branch covered by its own 
 
 check: lint test ## what CI runs: lint, then test
 
+chaos: $(DEV) ## kills at every system call of the store, broken and full disks (minutes; root, strace)
+	@$(BIN)/python -m pytest -q -m chaos
+
 lint: $(DEV) ## ruff, its formatter and mypy --strict; changes nothing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -54,26 +57,12 @@ format: $(DEV) ## put the code into the one format
 	@$(BIN)/ruff check --select I --fix --quiet .
 	@$(BIN)/ruff format .
 
-bench: bench-tools $(RUN) ## side by side with Unbound, then through an outage, on this machine
-	@$(BIN)/python benchmarks/versus.py $(ARGS)
-	@$(BIN)/python benchmarks/survival.py $(ARGS)
+bench: $(DEV) ## beside every server that can be had: half an hour (ARGS=--quick or --full)
+	@$(BIN)/python benchmarks/compare.py $(ARGS)
 
-# nsd and unbound live in sbin, which is not on everyone's PATH.
-bench-tools:
-	@missing=; PATH="$$PATH:/usr/sbin:/sbin"; \
-	for tool in nsd unbound dnsperf; do \
-		command -v $$tool >/dev/null || missing="$$missing $$tool"; \
-	done; \
-	if [ -z "$$missing" ]; then exit 0; fi; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "installing$$missing"; \
-		apt-get -qq update && \
-		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends \
-			$$missing >/dev/null; \
-	else \
-		echo "make bench: missing:$$missing. Install them: sudo apt-get install$$missing" >&2; \
-		exit 1; \
-	fi
+outage: $(DEV) ## under load through an outage, every answer watched (ARGS=--system unbound)
+	@$(BIN)/python benchmarks/compare.py --install-only --servers dnsguard
+	@$(BIN)/python benchmarks/survival.py $(ARGS)
 
 clean: ## remove .venv, caches and build products
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist

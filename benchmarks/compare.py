@@ -8,25 +8,26 @@ keeping. Without it the run wants a machine that does nothing else.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import accounting, footprint, harness, outage, rates
 from benchmarks.harness import Bench, say
-from benchmarks.meters import DnsperfMeter, Meter, OwnMeter
+from benchmarks.meters import DnsperfMeter, OwnMeter
 from benchmarks.peers.everyone import EVERYONE
 from benchmarks.peers.peer import MissingError, Peer, first_line
 from benchmarks.peers.sources import BUILD, DebianPackage
+from benchmarks.reporting import write_json
 from benchmarks.results import Facts, Report
-from benchmarks.rounds import Run
-from benchmarks.stage import Stage
+from benchmarks.rounds import Outcome, Run
+from benchmarks.stage import Processors, Stage
 from benchmarks.works import FULL, NORMAL, QUICK, SMOKE, Plan, Work
 
 HERE = Path(__file__).resolve().parent
@@ -59,8 +60,8 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--pin",
         action=argparse.BooleanOptionalAction,
-        default=(os.cpu_count() or 1) > 1,
-        help="each measured server on processor 0, everything else on processor 1",
+        default=True,
+        help="the measured server on one processor, everything else on another",
     )
     options = parser.parse_args(words)
     options.plan = options.plan or NORMAL
@@ -117,14 +118,12 @@ def revision() -> str:
     return run.stdout.strip() or "unknown"
 
 
-def meter_of(options: argparse.Namespace) -> Meter:
-    cpu = 1 if options.pin else None
-    return DnsperfMeter(cpu) if options.meter == "dnsperf" else OwnMeter(cpu)
+def keep(outcome: Outcome) -> None:
+    """A run of hours that is cut off leaves its samples here."""
+    write_json(BUILD / "unfinished.json", outcome)
 
 
 def shortened(plan: Plan, rounds: int | None) -> Plan:
-    from dataclasses import replace
-
     if rounds is None:
         return plan
     few = min(plan.few_rounds, rounds)
@@ -141,16 +140,17 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     works = [work for work in WORKS if work.key in options.works]
     machine = accounting.machine()
-    meter = meter_of(options)
+    cpus = Processors.apart() if options.pin else Processors()
+    meter = DnsperfMeter(cpus.load) if options.meter == "dnsperf" else OwnMeter(cpus.load)
     started, begun = time.strftime("%Y-%m-%d %H:%M %z"), time.monotonic()
     with Bench() as bench:
-        stage = Stage(bench, meter, options.pin, nsd=not smoke)
-        outcome = Run(stage, plan, works, peers).carry_out()
+        stage = Stage(bench, meter, cpus, nsd=not smoke)
+        outcome = Run(stage, plan, works, peers, keep).carry_out()
     facts = Facts(
         command=shlex.join(["python", *sys.argv] if words is None else ["compare.py", *words]),
         meter=f"{meter.name} {meter.version()}",
         machine=machine,
-        pinned=options.pin,
+        pinned=cpus.server is not None,
         upstream="a stand-in" if smoke else first_line(Path("nsd"), "-v"),
         revision=revision(),
         started=started,
@@ -161,6 +161,7 @@ def main(words: Sequence[str] | None = None) -> int:
     report = Report(plan, works, peers, outcome, facts)
     print(report.plain())
     report.write(options.output, charts_wanted=not smoke)
+    (BUILD / "unfinished.json").unlink(missing_ok=True)
     say(f"written: {options.output / 'RESULTS.md'}")
     return 0
 

@@ -49,17 +49,13 @@ class Result:
     """What came of it."""
 
     answers: int  # with NOERROR
+    qps: float  # of them, within the seconds
     errors: int  # with another rcode
     lost: int
     seconds: float
     cpu_seconds: float  # that the server used
     latency: dict[str, float]  # seconds, by POINTS; empty where the meter does not tell
     reconnects: int = 0
-
-    @property
-    def qps(self) -> float:
-        """Good answers a second."""
-        return self.answers / self.seconds
 
 
 class Meter(Protocol):
@@ -139,11 +135,10 @@ def read_measured(measured: dict[str, Any], used: float) -> Result:
     rcodes: dict[str, int] = measured["rcodes"]
     answered, lost = int(measured["answered"]), int(measured["lost"]) + int(measured["unsent"])
     good = rcodes.get("NOERROR", 0)
-    # Answers that came after the last query was sent are answers, and not of these seconds.
-    within = min(1.0, measured["qps"] * measured["seconds"] / max(answered, 1))
     latency = {point: value / 1e6 for point, value in measured["latency_us"].items()}
     return Result(
-        answers=round(good * within),
+        answers=good,
+        qps=float(measured["qps"]) * good / max(answered, 1),
         errors=answered - good,
         lost=lost,
         seconds=float(measured["seconds"]),
@@ -174,6 +169,7 @@ class DnsperfMeter:
         good = load.rcodes.get("NOERROR", 0)
         return Result(
             answers=good,
+            qps=load.qps * good / max(load.completed, 1),
             errors=load.completed - good,
             lost=load.sent - load.completed,
             seconds=load.seconds,

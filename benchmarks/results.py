@@ -153,7 +153,7 @@ class Report:
         facts, plan = self._facts, self._plan
         machine = ", ".join(f"{key} {value}" for key, value in facts.machine.items())
         pinned = (
-            "The measured server has processor 0 for itself; load and upstream share processor 1."
+            "The measured server has a processor for itself; load and upstream share another."
             if facts.pinned
             else "Nothing is pinned to a processor."
         )

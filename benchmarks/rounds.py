@@ -9,7 +9,7 @@ the reason and the end of its log; the run goes on.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.harness import Broken, say
@@ -57,8 +57,17 @@ class Outcome:
 class Run:
     """Carries out a plan on a stage."""
 
-    def __init__(self, stage: Stage, plan: Plan, works: Sequence[Work], peers: Sequence[Peer]):
+    def __init__(
+        self,
+        stage: Stage,
+        plan: Plan,
+        works: Sequence[Work],
+        peers: Sequence[Peer],
+        keep: Callable[[Outcome], None] = lambda _: None,
+    ) -> None:
+        """`keep` is given what there is after each work, in case that the rest never comes."""
         self.outcome = Outcome()
+        self._keep = keep
         self._stage = stage
         self._plan = plan
         self._works = {work.key: work for work in works}
@@ -75,6 +84,7 @@ class Run:
                 turn = (number - 1) % max(1, len(entrants))
                 for entrant in entrants[turn:] + entrants[:turn]:
                     self._attend(work, entrant, number)
+            self._keep(self.outcome)
         return self.outcome
 
     def _attend(self, work: Work, entrant: Entrant, number: int) -> None:

@@ -1,8 +1,8 @@
 """Where the servers are compared: the upstream, its zones, and one measured server at a time.
 
 Every sample begins with a fresh process and ends with it, so that none lives off what another one
-left behind and none works in the background of another's sample. The measured server has processor
-0 for itself; the load, the upstream and this script share processor 1.
+left behind and none works in the background of another's sample. The measured server has a
+processor for itself; the load, the upstream and this script share another.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from benchmarks.harness import Bench, Broken, Program
 from benchmarks.meters import Meter, Result, Task
 from benchmarks.peers.peer import Peer
 
-SERVER_CPU, LOAD_CPU = 0, 1
 HIT_ZONE = "hit.svc.cluster.local"
 MISS_ZONE = "miss.svc.cluster.local"
 BRIEF_ZONE = "brief.svc.cluster.local"
@@ -46,16 +45,29 @@ class Entrant:
         return f"{self.peer.name} ({self.stale})" if self.stale else self.peer.name
 
 
+@dataclass(frozen=True)
+class Processors:
+    """Who runs where; None leaves it to the kernel."""
+
+    server: int | None = None
+    load: int | None = None
+
+    @classmethod
+    def apart(cls) -> Processors:
+        """The first two that we may use; none is pinned where there is only one."""
+        usable = sorted(os.sched_getaffinity(0))
+        return cls(usable[0], usable[1]) if len(usable) > 1 else cls()
+
+
 class Stage:
     """The upstream runs as long as this does."""
 
-    def __init__(self, bench: Bench, meter: Meter, pin: bool, nsd: bool = True) -> None:
+    def __init__(self, bench: Bench, meter: Meter, cpus: Processors, nsd: bool = True) -> None:
         self.bench = bench
         self.meter = meter
-        self._front = SERVER_CPU if pin else None
-        self._back = LOAD_CPU if pin else None
-        if pin:
-            os.sched_setaffinity(0, {LOAD_CPU})
+        self._cpus = cpus
+        if cpus.load is not None:
+            os.sched_setaffinity(0, {cpus.load})
         self.upstream = self._start_nsd() if nsd else self._start_answers()
         harness.await_answer(self.upstream, HIT_NAMES[0])
         self.hit_names = self.names("hit.names", HIT_NAMES)
@@ -72,7 +84,7 @@ class Stage:
             BRIEF_ZONE: numbered(BRIEF_ZONE, BRIEF_TTL),
             MISS_ZONE: self.bench.file(f"{MISS_ZONE}.zone", wild),
         }
-        return servers.start_nsd(self.bench, harness.free_port(), zones, cpu=self._back)
+        return servers.start_nsd(self.bench, harness.free_port(), zones, cpu=self._cpus.load)
 
     def _start_answers(self) -> Program:
         port = harness.free_port()
@@ -87,7 +99,7 @@ class Stage:
 
     def start(self, entrant: Entrant, entries: int = ENTRIES) -> Program:
         return servers.start_peer(
-            self.bench, entrant.peer, self.upstream.port, entries, entrant.stale, self._front
+            self.bench, entrant.peer, self.upstream.port, entries, entrant.stale, self._cpus.server
         )
 
     @contextlib.contextmanager

@@ -127,11 +127,9 @@ class Asker:
 
     def __init__(self, bench: Bench, server: Program, rate: int, seconds: float) -> None:
         names = bench.file("names", "".join(f"{name} A\n" for name in NAMES))
-        # As many in flight as five seconds bring, so that a slow server never slows the questions,
-        # and a buffer that holds a burst of answers, so that none is lost on the asking side.
+        # As many in flight as five seconds bring, so that a slow server never slows the questions.
         flight = min(65_000, 6 * rate)
-        options = ["-Q", str(rate), "-l", str(seconds), "-q", str(flight), "-b", "2048"]
-        options += ["-v", "-W"]
+        options = ["-Q", str(rate), "-l", str(seconds), "-q", str(flight), "-v", "-W"]
         self.rate = rate
         self.begun = time.monotonic()
         self._program = bench.start(

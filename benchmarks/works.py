@@ -30,12 +30,14 @@ class Plan:
     levels: tuple[int, ...]  # entries in memory
     repeats: int  # of a disturbed sample
     settle: float  # before memory is read
+    expiry: float = 7.0  # until a name of TTL 2 has run out everywhere: some have a floor of 5 s
 
 
-QUICK = Plan("quick", 1, 1.0, 0.3, 2.0, 2, 4.0, 1, (10_000,), 0, 0.5)
-NORMAL = Plan("normal", 5, 4.0, 1.0, 8.0, 10, 15.0, 2, (10_000, 100_000), 3, 2.0)
-FULL = Plan("full", 7, 5.0, 1.0, 10.0, 15, 30.0, 3, (10_000, 100_000, 1_000_000), 4, 2.0)
-SMOKE = Plan("smoke", 1, 0.3, 0.1, 0.3, 1, 1.1, 1, (), 0, 0.0)
+LEVELS = (10_000, 100_000, 1_000_000)
+QUICK = Plan("quick", 1, 1.0, 0.3, 2.0, 2, 4.0, 1, LEVELS[:1], 0, 0.5)
+NORMAL = Plan("normal", 3, 3.0, 1.0, 5.0, 5, 10.0, 1, LEVELS[:2], 2, 2.0)
+FULL = Plan("full", 5, 4.0, 1.0, 8.0, 10, 20.0, 2, LEVELS, 3, 2.0)
+SMOKE = Plan("smoke", 1, 0.3, 0.1, 0.3, 1, 1.1, 1, (), 0, 0.0, expiry=1.5)
 
 
 @dataclass(frozen=True)

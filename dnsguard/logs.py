@@ -1,19 +1,23 @@
 """Log lines on stderr, as text for people or JSON for collectors.
 
 Lines are written by a thread behind a bounded queue: a reader of our stderr that does not read
-must not be able to stop the answering of queries. What does not fit in the queue is dropped.
+must not be able to stop the answering of queries, nor the end of the process. What does not fit in
+the queue is dropped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import queue
-import sys
+import threading
 import time
-from logging.handlers import QueueHandler, QueueListener
 from typing import Literal
 
 LINES_WAITING_MAX = 1000
+STOP_SECONDS = 1.0  # for a reader of our stderr to read on, at the end
+STDERR = 2
 logger = logging.getLogger("dnsguard")
 
 
@@ -54,29 +58,60 @@ class JsonFormatter(logging.Formatter):
         return self._encode(line).decode()
 
 
-class _Dropping(QueueHandler):
-    """Puts records in the queue, or drops them if it is full."""
+class Writing:
+    """The thread that writes lines, and the queue before it."""
 
-    def enqueue(self, record: logging.LogRecord) -> None:
-        """Never wait: see the head of the file."""
+    def __init__(self, formatter: logging.Formatter) -> None:
+        self._formatter = formatter
+        self._waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(LINES_WAITING_MAX)
+        # A daemon: one that hangs in a write for ever must not keep the process from ending.
+        self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
+        self._thread.start()
+
+    def take(self, record: logging.LogRecord) -> None:
+        """Have a line written, or drop it if too many wait: never wait here."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put_nowait(record)
+
+    def stop(self) -> None:
+        """Write what still waits, unless nobody reads it."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put(None, timeout=STOP_SECONDS)
+        self._thread.join(STOP_SECONDS)
+
+    def _write_all(self) -> None:
+        while (record := self._waiting.get()) is not None:
+            octets = self._line(record).encode(errors="backslashreplace") + b"\n"
+            # Straight to the descriptor: whoever hangs in `sys.stderr` holds its lock, and the
+            # interpreter wants that lock at the end.
+            with contextlib.suppress(OSError):  # nobody reads any more
+                while octets:
+                    octets = octets[os.write(STDERR, octets) :]
+
+    def _line(self, record: logging.LogRecord) -> str:
         try:
-            self.queue.put_nowait(record)
-        except queue.Full:
-            return
-
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Leave the record whole: the formatter runs in the same process."""
-        return record
+            return self._formatter.format(record)
+        except Exception as error:  # a defect at the caller's; the lines after it matter too
+            return f"a log line that cannot be formatted ({error!r}): {record.msg!r}"
 
 
-def start(style: Literal["text", "json"], level: str) -> QueueListener:
+class _Handler(logging.Handler):
+    """Hands records to the thread."""
+
+    def __init__(self, writing: Writing) -> None:
+        super().__init__()
+        self._writing = writing
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._writing.take(record)
+
+
+def start(style: Literal["text", "json"], level: str) -> Writing:
     """Begin to log to stderr; `stop()` what is returned to write what still waits."""
-    waiting: queue.Queue[logging.LogRecord] = queue.Queue(LINES_WAITING_MAX)
-    writer = logging.StreamHandler(sys.stderr)
-    writer.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
-    logger.handlers = [_Dropping(waiting)]
-    logger.propagate = False
+    writing = Writing(JsonFormatter() if style == "json" else TextFormatter())
+    handler = _Handler(writing)
+    for source in (logger, logging.getLogger("asyncio")):  # the loop's complaints are ours
+        source.handlers = [handler]
+        source.propagate = False
     logger.setLevel(level.upper())
-    listener = QueueListener(waiting, writer)
-    listener.start()
-    return listener
+    return writing

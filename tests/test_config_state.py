@@ -24,13 +24,15 @@ HOME = {"HOME": "/home/dns"}
             "/var/lib/dnsguard",
             "default from $STATE_DIRECTORY",
         ),
-        ({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "/var/lib/a", "default from $STATE_DIRECTORY"),
+        (
+            {"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"},
+            "/var/lib/a",
+            "default from $STATE_DIRECTORY",
+        ),
         ({}, None, "default no $HOME, no $STATE_DIRECTORY"),
     ],
 )
-def test_the_system_says_where(
-    environ: dict[str, str], directory: str | None, origin: str
-) -> None:
+def test_the_system_says_where(environ: dict[str, str], directory: str | None, origin: str) -> None:
     for found in (loaded(environ=environ), loaded(flag("store.dir", "auto"), environ=environ)):
         assert found.store.dir == directory
         value, where = found.effective["store.dir"]

@@ -1,4 +1,7 @@
-"""dnsguard from this checkout: one worker, the cache enlarged like everyone's."""
+"""dnsguard from this checkout: one worker, the cache enlarged like everyone's.
+
+In memory only, as the others are: what keeping answers on disk costs is a question by itself.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def command(place: Place) -> list[str]:
     arguments = [
         *("-m", "dnsguard", "serve", "--listen", f"{LOOPBACK}:{place.port}"),
         *("--upstream", f"{LOOPBACK}:{place.upstream}"),
-        *("--admin", f"{LOOPBACK}:{place.spare_port}"),
+        *("--admin", f"{LOOPBACK}:{place.spare_port}", "--no-state"),
         "--no-state",  # like everyone's: none of the others keeps one through a restart
     ]
     for key, value in settings.items():
@@ -53,5 +56,5 @@ PEER = Peer(
     command=command,
     version=version,
     stale_modes=(VERIFY, AT_ONCE),
-    settings="workers 1",
+    settings="workers 1, --no-state",
 )

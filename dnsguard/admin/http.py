@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 HEAD_OCTETS_MAX = 8192
 REQUEST_SECONDS = 5.0
 REPLY_SECONDS = 10.0
+LINGER_SECONDS = 1.0  # for the last reply to be read: see `_part`
 CONNECTIONS_MAX = 64
 REQUESTS_A_CONNECTION_MAX = 100
 SERVER_HEADERS = (
@@ -85,9 +86,7 @@ class HttpServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _connected(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is not None:
             self._tasks.add(task)
@@ -96,15 +95,33 @@ class HttpServer:
         try:
             if self._open <= CONNECTIONS_MAX:
                 await self._converse(reader, writer)
+                await self._part(reader, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # the other side went away or was too slow
+        except asyncio.CancelledError:
+            pass  # `close` wants it gone, and it is; Python 3.11 would complain about more
         finally:
             self._open -= 1
-            writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
+            writer.transport.abort()
 
-    async def _converse(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    @staticmethod
+    async def _part(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Let the other side read the last reply (RFC 9112 section 9.6).
+
+        To close at once would throw away what has not left yet; and what it still sends, with
+        nobody there to read it, would make its system throw away what it has not read.
+        """
+        if writer.transport.is_closing():
+            return
+        writer.transport.set_write_buffer_limits(0)  # from here on, drained means all of it
+        async with asyncio.timeout(REPLY_SECONDS):
+            await writer.drain()
+        writer.write_eof()
+        async with asyncio.timeout(LINGER_SECONDS):
+            while await reader.read(HEAD_OCTETS_MAX):
+                pass
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in range(REQUESTS_A_CONNECTION_MAX):
             try:
                 async with asyncio.timeout(REQUEST_SECONDS):
@@ -115,6 +132,14 @@ class HttpServer:
                 reply = self._route(method, request)
             except _Refused as refused:
                 method, reply, close = "GET", refused.reply, True
+            except (OSError, TimeoutError):
+                raise
+            except Exception as error:
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "an admin page failed: a defect", "exception": error}
+                )
+                failed = Reply.text(HTTPStatus.INTERNAL_SERVER_ERROR, "failed; the log says how")
+                method, reply, close = "GET", failed, True
             writer.write(_render(reply, method == "HEAD", close))
             async with asyncio.timeout(REPLY_SECONDS):
                 await writer.drain()
@@ -161,7 +186,8 @@ def _parse(head: bytes) -> tuple[str, Request, bool]:
     length = headers.get("content-length", "0")
     if length != "0" or "transfer-encoding" in headers:
         # Nothing here takes a body; one that is there would be read as the next request.
-        too_large = length.isdecimal() and int(length) > HEAD_OCTETS_MAX
+        digits = length.lstrip("0") if length.isdecimal() else ""
+        too_large = len(digits) > 9 or int(digits or "0") > HEAD_OCTETS_MAX
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if too_large else HTTPStatus.BAD_REQUEST
         if words[0] not in ("GET", "HEAD"):
             status = HTTPStatus.METHOD_NOT_ALLOWED

@@ -161,9 +161,7 @@ def _cache(engine: Engine, now: float) -> Iterator[Metric]:
     yield entries
     yield evicted
     octets = cache.total + engine.datagrams.octets + engine.streams.octets
-    yield GaugeMetricFamily(
-        "dnsguard_cache_bytes", "Memory charged to the cache.", value=octets
-    )
+    yield GaugeMetricFamily("dnsguard_cache_bytes", "Memory charged to the cache.", value=octets)
     yield GaugeMetricFamily(
         "dnsguard_runway_seconds",
         "Time until the first recently learned name runs out of stale life.",

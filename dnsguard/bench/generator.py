@@ -90,17 +90,28 @@ class Generator:
     def measure(self) -> Measured:
         """Ask and count. Raises NoAnswers."""
         self._measuring = True
+        dropped, refused, reconnects = self._troubles()  # those of the warm-up are its own
         before = resource.getrusage(resource.RUSAGE_SELF)
         measured = self._phase(self._load.duration)
         after = resource.getrusage(resource.RUSAGE_SELF)
+        troubles = self._troubles()
         return dataclasses.replace(
             measured,
             cpu_user=after.ru_utime - before.ru_utime,
             cpu_system=after.ru_stime - before.ru_stime,
-            dropped_here=sum(lane.dropped() for lane in self._lanes),
-            refused=sum(lane.refused for lane in self._lanes),
-            reconnects=sum(lane.reconnects for lane in self._lanes),
+            dropped_here=troubles[0] - dropped,
+            refused=troubles[1] - refused,
+            reconnects=troubles[2] - reconnects,
             interrupted=self._stopping,
+        )
+
+    def _troubles(self) -> tuple[int, int, int]:
+        """Return how many answers found no room, ICMP refusals and new connections there were."""
+        lanes = self._lanes
+        return (
+            sum(lane.dropped() for lane in lanes),
+            sum(lane.refused for lane in lanes),
+            sum(lane.reconnects for lane in lanes),
         )
 
     # -- one phase --------------------------------------------------------------------------
@@ -111,13 +122,14 @@ class Generator:
         end = start + length
         qps = self._load.qps
         pace: Pace = FlatOut(end) if qps is None else Steady(qps, start, end)
-        meter = Meter(start, max(length // SLICES, SLICE_US_MIN), self._order)
+        piece = max(length // SLICES, SLICE_US_MIN)
+        meter = Meter(start, piece, self._order)
         chores_at = tell_at = start
         while (now := self._now()) < end and not self._stopping:
             if now >= chores_at:
                 self._chores(now, meter)
                 chores_at = now + CHORES_US
-                if now >= meter.turns_at:
+                if now >= meter.turns_at and end - now > piece // 2:
                     meter.turn(now)
                 if now >= tell_at:
                     self._say(now, meter)
@@ -132,7 +144,7 @@ class Generator:
                 self._receive(meter)
         stopped, answered = min(self._now(), end), meter.answered
         if not self._stopping:
-            self._send(stopped, pace, meter)  # what became due while the last moments passed
+            self._send(self._now(), pace, meter)  # what became due in the last moment
         meter.late = pace.late
         self._drain(meter)
         if not self._answered_ever and not self._stopping:

@@ -76,10 +76,12 @@ def _percentiles(axes: Axes, outcome: Outcome) -> None:
         x, y = curve(outcome.measured.histogram)
         axes.step(x, y, where="pre", color=BLUE)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
     answered = max(outcome.measured.answered, 1)
     last = max(1, min(NINES_MAX, math.ceil(math.log10(answered))))
     labels = ["0", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %"][: last + 1]
     axes.set_xticks(range(last + 1), labels)
+    axes.set_xlim(0, last)
     axes.set_xlabel("share of the answers")
     axes.set_ylabel("latency up to there, ms")
     axes.grid(alpha=0.3, which="both")
@@ -97,6 +99,7 @@ def _histogram(axes: Axes, outcome: Outcome) -> None:
     axes.bar(left, [100 * n / total for n in bins.values()], width, align="edge", color=BLUE)
     if bins:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("latency, ms")
     axes.set_ylabel("% of the answers")
     axes.grid(alpha=0.3, axis="y")
@@ -120,6 +123,7 @@ def _timeline(axes: Axes, outcome: Outcome) -> None:
         right.plot(at, points, color=color, label=name.removesuffix("_us"))
     if outcome.measured.histogram:
         right.set_yscale("log")
+        right.yaxis.set_major_formatter("{x:g}")
     right.set_ylabel("latency, ms")
     handles, labels = axes.get_legend_handles_labels()
     more, more_labels = right.get_legend_handles_labels()

@@ -147,6 +147,6 @@ def _generator(measured: Measured) -> str:
 
 def _ceiling(ceiling: Ceiling, measured: Measured) -> str:
     return (
-        f"{ceiling.qps:,.0f} qps from a bare {ceiling.language} echo; the server reached "
+        f"{ceiling.qps:,.0f} qps from a bare {ceiling.language} echo; this load came to "
         f"{measured.qps / ceiling.qps:.0%} of it"
     )

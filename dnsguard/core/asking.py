@@ -437,6 +437,9 @@ class Asking:
         health.probed(now, recheck, self._chance.random())
         self._evidence.watch(server)
         flight = self.flights.get(key)
+        if flight is not None and not flight.waiters and len(flight.asks) >= PROBES_MAX:
+            self._crash(flight, now)
+            flight = None
         if flight is None:
             flight = Flight(key, key[:-1], zone, now)
             flight.attempts = PROBING
@@ -448,7 +451,7 @@ class Asking:
             self.wheel.set(flight)
         elif flight.queued:
             self._unqueue(flight, now)
-        elif not flight.waiters and len(flight.asks) < PROBES_MAX:
+        elif not flight.waiters:
             flight.ends = now + self.policy.ask.deadline  # its answer must not come too late
             flight.plan()
         self._send(flight, server, server.streams, now, probe=True)

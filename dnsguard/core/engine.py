@@ -201,6 +201,9 @@ class Engine:
             flight = self.asking.start(query.key, zone, now)
         else:
             self.counters.coalesced += 1
+            if self._looped(flight, query, data):
+                self._break_loop(flight, query, now)
+                return
             if flight.attempts == PROBING:
                 self.asking.join(flight, now)
             if entry is not None and flight.late:
@@ -208,9 +211,6 @@ class Engine:
                 return
             if len(flight.waiters) >= limits.waiters_per_question:
                 self._shed(query, entry, now)
-                return
-            if self._looped(flight, query, data):
-                self._break_loop(flight, query, now)
                 return
         flight.waiters.append(query)
 

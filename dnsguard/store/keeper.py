@@ -162,6 +162,10 @@ class Keeper:
             )
             self._notice(Notice("warning", "store_undated", text))
 
+    def fresh(self) -> None:
+        """The file is a new one, and everything goes there."""
+        self._learned.restart()
+
     def opened(self, rows: int, octets: int) -> None:
         """It can be written from now on."""
         self._open = self.counts.up = True
@@ -189,10 +193,9 @@ class Keeper:
         self._learned.again(changes)
 
     def set_aside(self, error: StoreError) -> None:
-        """The file was of no use; there is a new one, and everything goes there."""
+        """The file was of no use, and a new one takes its place."""
         self._loaded.set()
         self.counts.errors[error.kind] += 1
-        self._learned.restart()
         text = f"last-known-good store: {error}; it is set aside as aside.sqlite, a new one begins"
         self._notice(Notice("warning", "store_set_aside", text, (("kind", error.kind),)))
 

@@ -74,7 +74,7 @@ def trouble(error: sqlite3.Error, path: str) -> StoreError:
 
 
 class Database:
-    """One open file. `damaged` says why only `records` is of use, or nothing.
+    """One open file. `damaged` says why only `records` is of use; `fresh` that it was empty.
 
     Raises `StoreError` if the file cannot be opened; with a kind in `UNUSABLE` it never will be.
     """
@@ -82,6 +82,7 @@ class Database:
     def __init__(self, path: str, max_octets: int, writable: bool) -> None:
         self.path = path
         self.damaged = ""
+        self.fresh = False
         self.rows = 0
         self.octets = 0
         self._max_octets = max_octets
@@ -118,6 +119,7 @@ class Database:
             if not self._writable:
                 return
             self._create()
+            self.fresh = True
         elif application != APPLICATION:
             raise StoreError(f"{self.path}: a database of something else", "foreign")
         elif version > SCHEMA_VERSION:
@@ -173,8 +175,8 @@ class Database:
     def records(self, most: int) -> Iterator[list[tuple[bytes, bytes]]]:
         """Yield (key, record) pairs, up to `most` at a time.
 
-        Of a damaged file: what can be read from either end up to the damage. Should it show only
-        now, `damaged` says so afterwards.
+        Of a damaged file: what can be read from either end up to the damage, less the row next to
+        it. Should it show only now, `damaged` says so afterwards.
         """
         if not self._pragma("user_version"):
             return

@@ -25,7 +25,7 @@ def test_the_text_has_one_fact_a_line() -> None:
     )
     assert lines["memory"] == "34.3 MiB resident"
     assert lines["generator"].endswith("busy 20%")
-    assert lines["ceiling"] == "300,000 qps from a bare C echo; the server reached 3% of it"
+    assert lines["ceiling"] == "300,000 qps from a bare C echo; this load came to 3% of it"
 
 
 def test_the_title_says_what_was_done() -> None:

@@ -25,6 +25,8 @@ def test_query_is_one_that_another_codec_reads() -> None:
     assert message.header.rd == 1
     assert str(message.q.qname) == "svc1.default.svc.cluster.local."
     assert [QTYPE[record.rtype] for record in message.ar] == ["OPT"]
+    plain = DNSRecord.parse(asking.query("a.test", 4711, edns=False))
+    assert (str(plain.q.qname), plain.ar) == ("a.test.", [])
 
 
 def answer(query: bytes, address: str, ede: int | None) -> bytes:

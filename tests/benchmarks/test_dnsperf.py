@@ -100,3 +100,10 @@ def test_answers_out_of_order_keep_their_place() -> None:
     order = {"a.test": 0, "b.test": 1}
     lines = ["> NOERROR b.test A 0.001", "> NOERROR a.test A 0.009", "> NOERROR b.test A 0.002"]
     assert dnsperf.parse_latencies(lines, order) == [(1, 0.001), (0, 0.009), (3, 0.002)]
+
+
+def test_plain_latencies_keep_what_was_lost() -> None:
+    found = dnsperf.plain_latencies(VERBOSE_RUN)
+    assert len(found) == 9
+    assert found[0] == 0.000236
+    assert found[6] == math.inf

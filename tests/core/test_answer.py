@@ -254,6 +254,15 @@ def test_opt_goes_and_the_records_before_it_stay() -> None:
     assert dns.message.from_wire(with_opt.wire).edns == -1
 
 
+def test_hundreds_of_records_are_counted_in_every_section() -> None:
+    many = [f"n{number}.example. 60 IN NS ns.example." for number in range(300)]
+    addresses = [f"www.example. 60 IN A 192.0.{n >> 8}.{n & 255}" for n in range(300)]
+    data = "\n".join(addresses)
+    found = told(data, authority="\n".join(many), additional=data)
+    assert (found.kind, found.additional, len(found.offsets)) == (Kind.POSITIVE, 300, 900)
+    assert found.wire[6:12] == b"\x01\x2c" * 3
+
+
 def test_opt_with_options_goes_too() -> None:
     options = (
         dns.edns.EDEOption(dns.edns.EDECode.FORGED_ANSWER, "forged"),

@@ -158,9 +158,10 @@ def same_records(before: bytes, after: bytes) -> None:
         ]
 
 
-@given(rdata=st.binary(max_size=40), rtype=st.integers(256, 65535), rclass=st.integers(1, 4))
+@given(rdata=st.binary(max_size=40), rtype=st.integers(256, 65535), rclass=st.integers(1, 65279))
 @example(b"\xc0\x0c\x3f\xff", 65, 1)
 @example(b"", 65400, 1)
+@example(b"", 65400, 0x0201)
 def test_unknown_rdata_is_left_alone(rdata: bytes, rtype: int, rclass: int) -> None:
     """RFC 3597 section 3: octet for octet, even where they look like a name or a pointer."""
     name = f"TYPE{rtype}"

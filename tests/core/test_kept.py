@@ -29,10 +29,8 @@ SOA = build.soa("cluster.local", 30, 30)
 DAY = 86400.0
 
 
-def wire(
-    records: str = A, asked: bytes = QUERY, rcode: int = 0, authority: str = "", **more: bool
-) -> bytes:
-    return build.answer_wire(asked, records, rcode, authority=authority, edns=None, **more)
+def wire(records: str = A, asked: bytes = QUERY, rcode: int = 0, authority: str = "") -> bytes:
+    return build.answer_wire(asked, records, rcode, authority=authority, edns=None)
 
 
 def policy(max_age: float = 3 * DAY, **cache: int) -> Policy:
@@ -208,7 +206,9 @@ CD_DO = KEY[:-1] + b"\3"
 
 @pytest.mark.parametrize("key", [KEY, CD_DO])
 @pytest.mark.parametrize(
-    ("answer", "rcode"), [((A, ""), 0), (("", SOA), 0), (("", SOA), 3)], ids=("A", "none", "no name")
+    ("answer", "rcode"),
+    [((A, ""), 0), (("", SOA), 0), (("", SOA), 3)],
+    ids=("A", "none", "no name"),
 )
 def test_what_would_be_kept_is_read(key: bytes, answer: tuple[str, str], rcode: int) -> None:
     found = read_kept(key, wire(answer[0], rcode=rcode, authority=answer[1]), CachePolicy())

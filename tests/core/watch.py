@@ -18,7 +18,7 @@ import dns.rcode
 
 from dnsguard.core.engine import FAILURE_FIRST, Engine
 from dnsguard.core.entry import Entry
-from dnsguard.core.flights import Ask, Flight
+from dnsguard.core.flights import PROBING, Ask, Flight
 from dnsguard.core.wire import KEY_TAILS, read_query
 
 SLACK = 0.02  # seconds: a slot of the timer wheel, a late wake-up, and rounding
@@ -232,12 +232,13 @@ class Watch:
             if not flight.over:
                 continue
             del self._flights[number]
-            if not self._packets.pop(number, 0):
-                continue  # no more than a probe
+            self._packets.pop(number, None)
             if number in self._landed:
                 self._landed.discard(number)
                 self._closed.pop(flight.key, None)
                 continue
+            if flight.attempts == PROBING:
+                continue  # no more than a probe, which says nothing of the name
             entry = cache.get(flight.key)
             if entry is not None and now < entry.dies():
                 # When it dies in the meantime, its name is as cold as any.

@@ -2,6 +2,4 @@
 
 from __future__ import annotations
 
-from tests.core.conftest import settings
-
-__all__ = ["settings"]
+import tests.core.conftest  # noqa: F401

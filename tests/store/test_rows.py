@@ -171,8 +171,9 @@ def test_without_its_mark_a_boot_has_the_wall_clock_only() -> None:
 
 def test_a_boot_clock_that_began_anew_is_another_boot() -> None:
     mark = Mark(BOOT, 500.0, 1000.0)
-    assert stored_at(row(BOOT, 5.0, 0.0), {BOOT: mark}, Clocks(BOOT, 10.0, 1100.0)) == 10 - 495 - 100
-    assert stored_at(row(BOOT, 50.0, 900.0), {}, Clocks(BOOT, 10.0, 1100.0)) == 10.0 - 200.0
+    clocks = Clocks(BOOT, 10.0, 1100.0)
+    assert stored_at(row(BOOT, 5.0, 0.0), {BOOT: mark}, clocks) == 10.0 - 495.0 - 100.0
+    assert stored_at(row(BOOT, 50.0, 900.0), {}, clocks) == 10.0 - 200.0
 
 
 def test_what_was_dated_in_this_boot_keeps_its_date_unless_the_clock_was_late_then() -> None:
