@@ -113,9 +113,7 @@ class Server:
             return "the answers of an earlier run"
         return ""
 
-    def _say_ready(
-        self, pairs: Sequence[tuple[socket.socket, socket.socket]], admin: str
-    ) -> None:
+    def _say_ready(self, pairs: Sequence[tuple[socket.socket, socket.socket]], admin: str) -> None:
         listening = ", ".join(_shown(udp) for udp, _ in pairs)
         zones = "; ".join(
             f"{zone.name} -> {', '.join(str(u) for u in zone.upstreams)}"

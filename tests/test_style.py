@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE_LINES_MAX = 450
+TEST_LINES_MAX = 600  # a test file is a list, and its mirror rule keeps it from being two lists
 FUNCTION_LINES_MAX = 70
 DOCSTRING_CHARS_MIN = 20  # less than that says nothing
 
@@ -61,7 +62,8 @@ def relative(path: Path) -> str:
 def test_python_file_keeps_the_style(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     lines = len(source.splitlines())
-    assert lines <= FILE_LINES_MAX, f"{lines} lines; {FILE_LINES_MAX} are the limit"
+    most = TEST_LINES_MAX if relative(path).startswith("tests") else FILE_LINES_MAX
+    assert lines <= most, f"{lines} lines; {most} are the limit"
     assert not functions_too_long(source)
     assert says_what_it_is(source), "open the file with a docstring: what it is, what it knows not"
     assert not unfinished(source)

@@ -38,6 +38,7 @@ from dnsguard.core.wire import (
     TC,
     U16,
     UDP_MAX,
+    spell,
 )
 from dnsguard.core.zones import KNOWN_PAUSE, RETRY_MIN, Server, ZoneState
 from dnsguard.errors import WireError
@@ -170,7 +171,7 @@ class Asking:
         tail = flight.key[-1]
         question = flight.question
         if self.policy.ask.case_randomization:
-            question = self._spell(question)
+            question = spell(question, self._chance.getrandbits(8 * len(question)))
         if server.edns_again_at > now:
             wire = _HEADS[tail >> 1] + b"\0\0" + question
         else:
@@ -180,15 +181,6 @@ class Asking:
         flight.asks.append(ask)
         flight.pending += 1
         self._out.asks.append(ask)
-
-    def _spell(self, question: bytes) -> bytes:
-        """Return the question with the case of its letters drawn by lot (draft-vixie-dns0x20)."""
-        bits = self._chance.getrandbits(8 * len(question))
-        out = bytearray(question)
-        for index in range(len(question) - 4):
-            if 0x61 <= out[index] <= 0x7A and bits >> index & 1:
-                out[index] -= 0x20
-        return bytes(out)
 
     # -- replies ----------------------------------------------------------------------------
 

@@ -394,8 +394,7 @@ class Engine:
             zone = self.zones.find(keep.key)
             failure = self.failures.get(keep.key)
             pausing = failure is not None and failure.at >= zone.recovered and now < failure.until
-            if entry is not None and held(entry, zone, now):
-                pausing = True
+            pausing = pausing or (entry is not None and held(entry, zone, now))
             if not (pausing or zone.outage or keep.key in self.asking.flights):
                 self.asking.start(keep.key, zone, now)
             keep.at = now + min(KEEP_RETRY, zone.stale.recheck)

@@ -250,6 +250,18 @@ def read_name(data: bytes, position: int) -> bytes:
     return b"".join(parts).lower() + b"\0"
 
 
+def spell(question: bytes, bits: int) -> bytes:
+    """Return a question with the case of its name's letters drawn by lot (draft-vixie-dns0x20).
+
+    `question` is (lowered name, type, class); `bits` has one random bit for each of its octets.
+    """
+    out = bytearray(question)
+    for index in range(len(question) - 4):
+        if 0x61 <= out[index] <= 0x7A and bits >> index & 1:
+            out[index] -= 0x20
+    return bytes(out)
+
+
 def name_octets(text: str) -> bytes:
     """Return a presentation-form name as lowered wire octets; `.` is the root.
 

@@ -26,6 +26,7 @@ from dnsguard.demo.cluster import bind_pair
 
 HOST = "127.0.0.1"
 POISON = "192.0.2.66"  # an address that no client may ever be given
+SIX = "six"  # a name that begins so has an IPv6 address and no other
 TEXTS = 200  # character strings in a TXT record: some 50 KB
 Send = Callable[[bytes], None]
 
@@ -62,10 +63,12 @@ def answer(query: bytes, ttl: int = 60, address: str = "", records: int = 1) -> 
     request: Any = dnslib.DNSRecord.parse(query)
     reply = request.reply(aa=0)
     name = request.q.qname
-    if request.q.qtype == dnslib.QTYPE.A:
+    if request.q.qtype == dnslib.QTYPE.A and not str(name).startswith(SIX):
         for number in range(records):
             address = address if address and not number else address_of(f"{name}{number or ''}")
             reply.add_answer(dnslib.RR(name, ttl=ttl, rdata=dnslib.A(address)))
+    elif request.q.qtype == dnslib.QTYPE.AAAA and str(name).startswith(SIX):
+        reply.add_answer(dnslib.RR(name, dnslib.QTYPE.AAAA, ttl=ttl, rdata=dnslib.AAAA("fd00::6")))
     elif request.q.qtype == dnslib.QTYPE.TXT:
         text = dnslib.RD((b"\xff" + b"x" * 255) * TEXTS)
         reply.add_answer(dnslib.RR(name, dnslib.QTYPE.TXT, ttl=ttl, rdata=text))
