@@ -57,8 +57,9 @@ async def serve(port: int) -> None:
             break
         except OSError:
             await asyncio.sleep(RETRY_SECONDS)
-    asyncio.get_running_loop().add_reader(udp, drain, udp)
     async with await asyncio.start_server(converse, HOST, port) as server:
+        # UDP last: whoever has an answer over UDP may count on TCP.
+        asyncio.get_running_loop().add_reader(udp, drain, udp)
         await server.serve_forever()
 
 

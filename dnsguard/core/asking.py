@@ -283,16 +283,18 @@ class Asking:
 
     def _bad(self, ask: Ask, rcode: int, data: bytes, now: float) -> None:
         """The server answered with an rcode that answers nothing (RFC 8767: a failure)."""
-        server = ask.server
+        flight, server = ask.flight, ask.server
         health = server.health_over(ask.stream)
         name = RCODE_NAMES.get(rcode, f"rcode {rcode}")
         self._count(ask, name.lower().replace(" ", "_"))
         if rcode == FORMERR and data[10:12] == b"\0\0" and ask.wire[8:10] != b"\0\0":
             server.edns_again_at = now + EDNS_PAUSE
-            ask.flight.pending -= 1
-            self._send(ask.flight, server, ask.stream, now, ask.probe)
+            flight.pending -= 1
+            if not any(a.server is server and a.wire[8:10] == b"\0\0" for a in flight.asks):
+                self._send(flight, server, ask.stream, now, ask.probe)
+            elif flight.pending <= 0:  # it was asked without EDNS already, to no avail
+                self._lost(flight, "invalid", f"{server.label} answered {name}", now)
             return
-        flight = ask.flight
         # Once a flight: three tries for one name are one piece of evidence. While it is suspect,
         # only the probes' results count, lest one broken name keep the others' server down.
         health.heard = now

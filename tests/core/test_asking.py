@@ -222,6 +222,21 @@ def test_a_server_that_chokes_on_edns_is_asked_without_for_a_while() -> None:
     assert dns.message.from_wire(octets_of(ask_for(engine, "db.local", now=later))).edns == 0
 
 
+def test_tries_that_all_meet_formerr_lead_to_one_without_edns() -> None:
+    engine = begin(None, "10.0.0.1", "10.0.0.2")
+    first = ask_for(engine)
+    first.server.zones[0].servers = first.server.zones[0].servers[:1]  # it alone is left to ask
+    engine.tick(T0 + 0.82)
+    second = next(ask for ask in taken(engine) if not ask.probe)
+    formerr = build.answer_wire(octets_of(first), rcode=1, edns=None)
+    assert engine.answer(first, formerr, T0 + 0.9)
+    (plain,) = taken(engine)
+    assert engine.answer(second, formerr, T0 + 0.91)
+    assert taken(engine) == []
+    assert engine.answer(plain, good(plain), T0 + 0.92)
+    assert told(engine) == ["NOERROR"]
+
+
 def test_formerr_without_edns_is_an_error() -> None:
     engine = begin(AskPolicy(attempts=1))
     ask = ask_for(engine)

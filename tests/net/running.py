@@ -258,11 +258,16 @@ class Serve:
         self.process.send_signal(number)
 
 
-async def start(*arguments: str, environ: dict[str, str] | None = None) -> Serve:
+DNSGUARD = ("-m", "dnsguard")
+
+
+async def start(
+    *arguments: str, environ: dict[str, str] | None = None, program: Sequence[str] = DNSGUARD
+) -> Serve:
     """Start `serve` with these arguments and no others; it knows nothing of earlier ones."""
     clean = {name: text for name, text in os.environ.items() if not name.startswith("DNSGUARD_")}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "dnsguard", "serve", *arguments,
+        sys.executable, *program, "serve", *arguments,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         env=clean | {"DNSGUARD_STORE__DIR": "off"} | (environ or {}),
     )  # fmt: skip
@@ -270,10 +275,12 @@ async def start(*arguments: str, environ: dict[str, str] | None = None) -> Serve
 
 
 @asynccontextmanager
-async def serve(*arguments: str, environ: dict[str, str] | None = None) -> AsyncIterator[Serve]:
+async def serve(
+    *arguments: str, environ: dict[str, str] | None = None, program: Sequence[str] = DNSGUARD
+) -> AsyncIterator[Serve]:
     """Run `serve` on any port until it is ready; it is gone at the end, one way or the other."""
     places = ("--listen", f"{HOST}:0", "--admin", f"{HOST}:0")
-    running = await start(*places, *arguments, environ=environ)
+    running = await start(*places, *arguments, environ=environ, program=program)
     try:
         ready = await running.said(" ready ")
         listening = re.search(r"listening on \S+:(\d+)", ready)

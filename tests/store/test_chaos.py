@@ -20,9 +20,10 @@ from pathlib import Path
 
 import pytest
 
+from dnsguard import clock
 from tests.net.asking import datagrams
 from tests.net.running import HOST, serve
-from tests.store.running import NAME
+from tests.store.running import NAME, running
 from tests.store.story import CHANGED, COUNT, GONE, NAMES, generation_of
 from tests.store.test_serve import numbers
 
@@ -71,8 +72,8 @@ def serves(root: Path, generations: Collection[int], least: int) -> int:
         arguments = ("--upstream", DEAD, "--state-dir", str(root))
         async with (
             asyncio.timeout(60),
-            serve(*arguments) as running,
-            datagrams(running.port) as client,
+            serve(*arguments) as server,
+            datagrams(server.port) as client,
         ):
             found = 0
             for name in ASKED:
@@ -80,19 +81,40 @@ def serves(root: Path, generations: Collection[int], least: int) -> int:
                 if reply.rcode == "NOERROR":
                     assert reply.ede == [3]
                     (address,) = reply.addresses
-                    generation = generation_of(name, address)
-                    late = name in CHANGED and generation - 1 in generations
-                    assert generation in generations or late
+                    assert is_of(name, address, generations)
                     found += 1
                 else:
                     assert reply.rcode == "SERVFAIL"
-            loaded = int((await numbers(running))["loaded"])
+            loaded = int((await numbers(server))["loaded"])
             assert loaded >= least
             assert found == len(ASKED) or loaded < COUNT
-            assert not [line for line in running.lines if "Traceback" in line]
+            assert not [line for line in server.lines if "Traceback" in line]
             return loaded
 
     return asyncio.run(check())
+
+
+def is_of(name: str, address: str, generations: Collection[int]) -> bool:
+    """True if the name had this address in one of these generations."""
+    generation = generation_of(name, address)
+    return generation in generations or (name in CHANGED and generation - 1 in generations)
+
+
+def comes_back(root: Path, generations: Collection[int], least: int) -> None:
+    """The same in this process, where it takes no second: what a server would start from."""
+
+    async def check() -> None:
+        async with running(root) as run:
+            for name in NAMES:
+                entry = run.entry(name)
+                if entry is not None:
+                    address = ".".join(map(str, entry.wire[-4:]))
+                    assert is_of(name, address, generations)
+                    assert clock.now() >= entry.expires
+            assert run.counts.loaded >= least
+            assert run.counts.errors["defect"] == 0
+
+    asyncio.run(check())
 
 
 @pytest.fixture
@@ -175,9 +197,9 @@ def test_an_error_from_every_system_call(
             code, said = live(root, 3, *traced(root, "-e", f"trace={call}", "-e", inject))
             assert (code, said[-1]) == (0, "ended"), (call, error, number, said)
             if "written" in said and not until:
-                serves(root, {3}, COUNT)
+                comes_back(root, {3}, COUNT)
             else:
-                serves(root, {1, 3}, COUNT - 30 if call == "pread64" else COUNT)
+                comes_back(root, {1, 3}, COUNT - 30 if call == "pread64" else COUNT)
 
 
 # -- damage -------------------------------------------------------------------------------------
@@ -204,7 +226,7 @@ def test_a_file_cut_at_every_page(tmp_path: Path, before: Path) -> None:
             serves(root, {1, 3}, COUNT if file == FILES[1] else 0)
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("seed", range(60))
 def test_bits_turned_at_random(tmp_path: Path, before: Path, seed: int) -> None:
     chance = random.Random(seed)
     root = with_log(copy(before, tmp_path / "turned")) if seed % 2 else before
@@ -214,7 +236,7 @@ def test_bits_turned_at_random(tmp_path: Path, before: Path, seed: int) -> None:
         octets = bytearray(path.read_bytes())
         octets[chance.randrange(len(octets))] ^= 1 << chance.randrange(8)
         path.write_bytes(octets)
-    serves(root, {1, 3}, 0)
+    comes_back(root, {1, 3}, 0)
     assert live(root, 3)[1][-1] == "ended"
     serves(root, {3}, COUNT)
 
@@ -222,12 +244,12 @@ def test_bits_turned_at_random(tmp_path: Path, before: Path, seed: int) -> None:
 def test_every_octet_of_the_first_pages_turned(tmp_path: Path, before: Path) -> None:
     """The header and the schema: where one octet can make a file mean something else."""
     whole = (before / NAME / FILES[0]).read_bytes()
-    for at in [*range(100), *range(100, PAGE, 61), *range(PAGE, 2 * PAGE, 173)]:
+    for at in range(2 * PAGE):
         root = copy(before, tmp_path / "turned")
         octets = bytearray(whole)
         octets[at] ^= 0xFF
         (root / NAME / FILES[0]).write_bytes(octets)
-        serves(root, {1}, 0)
+        comes_back(root, {1}, 0)
 
 
 # -- disks --------------------------------------------------------------------------------------
@@ -307,7 +329,7 @@ def test_a_read_only_disk_with_nothing_on_it(tmp_path: Path) -> None:
 def test_what_is_forgotten_stays_so(before: Path) -> None:
     async def check() -> None:
         arguments = ("--upstream", DEAD, "--state-dir", str(before))
-        async with serve(*arguments) as running, datagrams(running.port) as client:
+        async with serve(*arguments) as server, datagrams(server.port) as client:
             assert (await client.resolve(GONE)).rcode == "SERVFAIL"
 
     asyncio.run(check())
