@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -26,7 +27,7 @@ from benchmarks.peers.peer import MissingError, Peer, first_line
 from benchmarks.peers.sources import BUILD, DebianPackage
 from benchmarks.reporting import write_json
 from benchmarks.results import Facts, Report
-from benchmarks.rounds import Outcome, Run
+from benchmarks.rounds import Run
 from benchmarks.stage import Processors, Stage
 from benchmarks.works import FULL, NORMAL, QUICK, SMOKE, Plan, Work
 
@@ -118,11 +119,6 @@ def revision() -> str:
     return run.stdout.strip() or "unknown"
 
 
-def keep(outcome: Outcome) -> None:
-    """A run of hours that is cut off leaves its samples here."""
-    write_json(BUILD / "unfinished.json", outcome)
-
-
 def shortened(plan: Plan, rounds: int | None) -> Plan:
     if rounds is None:
         return plan
@@ -145,6 +141,9 @@ def main(words: Sequence[str] | None = None) -> int:
     started, begun = time.strftime("%Y-%m-%d %H:%M %z"), time.monotonic()
     with Bench() as bench:
         stage = Stage(bench, meter, cpus, nsd=not smoke)
+        # A run of hours that is cut off leaves its samples there.
+        unfinished = options.output / "results" / "unfinished.json"
+        keep = partial(write_json, unfinished)
         outcome = Run(stage, plan, works, peers, keep).carry_out()
     facts = Facts(
         command=shlex.join(["python", *sys.argv] if words is None else ["compare.py", *words]),
@@ -161,7 +160,7 @@ def main(words: Sequence[str] | None = None) -> int:
     report = Report(plan, works, peers, outcome, facts)
     print(report.plain())
     report.write(options.output, charts_wanted=not smoke)
-    (BUILD / "unfinished.json").unlink(missing_ok=True)
+    unfinished.unlink(missing_ok=True)
     say(f"written: {options.output / 'RESULTS.md'}")
     return 0
 

@@ -24,9 +24,7 @@ ORIGIN = "cluster.local"
 PATIENCE = 30.0
 
 
-def start(
-    bench: Bench, port: int, admin: int, upstream: int, *state: str
-) -> tuple[Program, float]:
+def start(bench: Bench, port: int, admin: int, upstream: int, *state: str) -> tuple[Program, float]:
     """Start a server; return it and the milliseconds until it said that it was ready."""
     command = [sys.executable, "-m", "dnsguard", "serve", "--listen", f"{LOOPBACK}:{port}"]
     command += ["--upstream", f"{LOOPBACK}:{upstream}", "--admin", f"{LOOPBACK}:{admin}", *state]

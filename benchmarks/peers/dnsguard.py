@@ -35,7 +35,7 @@ def command(place: Place) -> list[str]:
     arguments = [
         *("-m", "dnsguard", "serve", "--listen", f"{LOOPBACK}:{place.port}"),
         *("--upstream", f"{LOOPBACK}:{place.upstream}"),
-        *("--admin", f"{LOOPBACK}:{place.spare_port}", "--no-state"),
+        *("--admin", f"{LOOPBACK}:{place.spare_port}"),
         "--no-state",  # like everyone's: none of the others keeps one through a restart
     ]
     for key, value in settings.items():

@@ -222,7 +222,8 @@ def test_a_server_that_chokes_on_edns_is_asked_without_for_a_while() -> None:
     assert dns.message.from_wire(octets_of(ask_for(engine, "db.local", now=later))).edns == 0
 
 
-def test_tries_that_all_meet_formerr_lead_to_one_without_edns() -> None:
+@pytest.mark.parametrize("dead", [False, True])
+def test_tries_that_all_meet_formerr_lead_to_one_without_edns(dead: bool) -> None:
     engine = begin(None, "10.0.0.1", "10.0.0.2")
     first = ask_for(engine)
     first.server.zones[0].servers = first.server.zones[0].servers[:1]  # it alone is left to ask
@@ -231,10 +232,16 @@ def test_tries_that_all_meet_formerr_lead_to_one_without_edns() -> None:
     formerr = build.answer_wire(octets_of(first), rcode=1, edns=None)
     assert engine.answer(first, formerr, T0 + 0.9)
     (plain,) = taken(engine)
+    if dead:
+        assert engine.answer(plain, formerr, T0 + 0.9)
+        (third,) = taken(engine)
+        assert engine.answer(third, formerr, T0 + 0.9)
+        assert told(engine) == []
     assert engine.answer(second, formerr, T0 + 0.91)
     assert taken(engine) == []
-    assert engine.answer(plain, good(plain), T0 + 0.92)
-    assert told(engine) == ["NOERROR"]
+    if not dead:
+        assert engine.answer(plain, good(plain), T0 + 0.92)
+    assert told(engine) == ["SERVFAIL" if dead else "NOERROR"]
 
 
 def test_formerr_without_edns_is_an_error() -> None:
