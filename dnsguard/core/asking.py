@@ -420,7 +420,6 @@ class Asking:
             return  # no zones: it went with the last change of settings
         server.zones.append(server.zones.pop(0))  # each zone in turn: one may fail as a whole
         zone = next((z for z in server.zones if z.known), server.zones[0])
-        recheck = zone.stale.recheck
         if zone.known:
             zone.known.rotate(1)
             key = next((k for k in zone.known if k not in self.flights), zone.known[0])
@@ -428,7 +427,7 @@ class Asking:
             key = zone.suffix + U16.pack(T_SOA) + b"\0\1\0"
         if health.probed_at > health.heard:  # the probe before came to nothing
             self._evidence.note(server, health, Event.SILENT, now)
-        health.probed(now, recheck, self._chance.random())
+        health.probed(now, zone.stale.recheck, self._chance.random())
         self._evidence.watch(server)
         flight = self.flights.get(key)
         if flight is not None and not flight.waiters and len(flight.asks) >= PROBES_MAX:
