@@ -54,6 +54,7 @@ _KINDS = {
     sqlite3.SQLITE_NOTADB: "corrupt",
     sqlite3.SQLITE_ERROR: "corrupt",  # our statements are right, so the tables are not
     sqlite3.SQLITE_TOOBIG: "corrupt",
+    sqlite3.SQLITE_CONSTRAINT: "corrupt",  # what was deleted a moment ago is still there
     sqlite3.SQLITE_BUSY: "locked",
     sqlite3.SQLITE_LOCKED: "locked",
     sqlite3.SQLITE_CANTOPEN: "io",
