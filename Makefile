@@ -46,7 +46,7 @@ test: $(DEV) ## all tests; core also by itself, every branch covered by its own 
 check: lint test ## what CI runs: lint, then test
 
 chaos: $(DEV) ## kills at every system call of the store, broken and full disks (minutes; root, strace)
-	@$(BIN)/python -m pytest -q -m chaos
+	@$(BIN)/python -m pytest -q -m chaos -o faulthandler_timeout=1200
 
 lint: $(DEV) ## ruff, its formatter and mypy --strict; changes nothing
 	@$(BIN)/ruff check .

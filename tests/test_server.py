@@ -25,10 +25,10 @@ from dnsguard.net import accept
 from dnsguard.server import CannotListen, bind_all, tune_collector
 from tests.admin.test_http import calling
 from tests.net.asking import ask, datagrams, stream
-from tests.net.running import HOST, LOOPBACKS, Serve, on_a_loop, serve, settings_for, start
+from tests.net.running import HOST, LOOPBACKS, ONCE, Serve, on_a_loop, serve, settings_for, start
 from tests.net.upstream import HELD, Upstream, address_of
 
-PATIENT = ("--set", "upstream.deadline=20s")
+PATIENT = ("--set", "upstream.deadline=20s", "--set", ONCE)
 
 
 def complaints(running: Serve) -> list[str]:

@@ -153,8 +153,6 @@ class Keeper:
         self._learned.missed = True  # what is of an earlier boot is to be written again
         if damaged:
             self.counts.errors["row"] += damaged
-            text = f"last-known-good store: {self._path}: {damaged} damaged answers are left out"
-            self._notice(Notice("warning", "store_damaged", text))
         if undated:
             text = (
                 f"last-known-good store: {self._path}: the wall clock shows a time before the last "

@@ -183,6 +183,7 @@ class Database:
             return
         for order in ("ASC", "DESC"):
             found: list[tuple[bytes, bytes]] = []
+            last = b""
             try:
                 rows = self._connection.execute(
                     f"SELECT key, record FROM answers ORDER BY key {order}"
@@ -190,6 +191,10 @@ class Database:
                 for key, record in islice(rows, ROWS_MAX):  # pages may be tied into a ring
                     if isinstance(key, bytes) and isinstance(record, bytes):
                         found.append((key, record))
+                        if key < last and order == "ASC":
+                            # Statements that look for one key would not find it.
+                            self.damaged = self.damaged or "keys are out of order"
+                        last = key
                     if len(found) >= most:
                         yield found
                         found = []

@@ -154,13 +154,15 @@ class Writer(threading.Thread):
 
         database = Database(self._place.path, self._max_octets, writable)
         try:
-            damaged = [] if self._loaded else self._load(database)
+            damaged = 0 if self._loaded else self._load(database)
             self._loaded = True
+            if damaged and not database.damaged:
+                database.damaged = f"{damaged} of its answers are damaged"
             if database.damaged:
                 raise StoreError(f"{database.path}: {database.damaged}", "corrupt")
             if not writable:
                 raise StoreError(f"{database.path} can be read but not written", "readonly")
-            database.write((), damaged, _mark(clock.read()))  # shows whether it can be done at all
+            database.write((), (), _mark(clock.read()))  # shows whether it can be done at all
             self._pause = RETRY_FIRST
             if database.fresh:
                 self._tell(self._desk.fresh)
@@ -186,20 +188,19 @@ class Writer(threading.Thread):
 
     # -- reading ----------------------------------------------------------------------------
 
-    def _load(self, database: Database) -> list[bytes]:
-        """Hand every answer in the file to the desk; return the keys of those that are damaged."""
+    def _load(self, database: Database) -> int:
+        """Hand every answer in the file to the desk; return how many of them are damaged."""
         clocks = clock.read()
         self._tell(self._desk.loading, clocks)
         marks = _marks(database)
-        damaged: list[bytes] = []
-        undated = 0
+        damaged = undated = 0
         for records in database.records(LOAD_ROWS):
             found = []
             for key, record in records:
                 try:
                     row = decode(key, record)
                 except StoreError:
-                    damaged.append(key)
+                    damaged += 1
                     continue
                 stored = stored_at(row, marks, clocks)
                 if stored is None:
@@ -207,7 +208,7 @@ class Writer(threading.Thread):
                 else:
                     found.append(Kept(key, row.wire, stored))
             self._give(found)
-        self._tell(self._desk.loaded_all, len(damaged), undated)
+        self._tell(self._desk.loaded_all, damaged, undated)
         return damaged
 
     def _give(self, found: list[Kept]) -> None:

@@ -17,7 +17,7 @@ from dnsguard import __version__, clock
 from dnsguard.admin.metrics import Exporter, runway
 from dnsguard.core.counters import StoreCounts
 from tests.net.asking import ask
-from tests.net.running import Scene, later, on_a_loop, scene, stand_still
+from tests.net.running import ONCE, Scene, later, on_a_loop, scene, stand_still
 from tests.net.upstream import HELD
 
 PYTHON = platform.python_version()
@@ -182,7 +182,7 @@ async def test_what_upstreams_send_in_vain_is_counted() -> None:
 
 @on_a_loop
 async def test_what_is_held_at_this_moment_is_shown() -> None:
-    async with scene(*SHORT) as stage:
+    async with scene(ONCE, *SHORT) as stage:
         for name in ("one.test", "two.test"):
             await stage.tcp.resolve(name)
         await stage.udp.resolve("one.test", "AAAA")

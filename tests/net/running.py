@@ -36,6 +36,7 @@ from tests.settings_from import SET, loaded
 
 HOST = "127.0.0.1"
 SIX = "::1"
+ONCE = "upstream.attempts=1"  # where a test counts questions, or holds answers back
 SECONDS_MAX = 30.0  # a safety net: no test comes near it
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,

@@ -23,6 +23,7 @@ from tests.net.asking import Stream, ask, by_id, stream
 from tests.net.running import (
     HOST,
     LOOPBACKS,
+    ONCE,
     Scene,
     access,
     later,
@@ -72,7 +73,7 @@ async def test_a_finished_reply_keeps_its_own_id() -> None:
 
 @on_both_loops
 async def test_queries_may_be_pipelined_and_answers_overtake() -> None:
-    async with scene(*PATIENT) as stage:
+    async with scene(ONCE, *PATIENT) as stage:
         await stage.tcp.resolve("known.test")
         stage.upstream.behave(HELD, name="slow.test")
         stage.tcp.send(ask("slow.test"), ask("known.test"), ask("new.test"))
@@ -111,7 +112,7 @@ async def test_queries_may_come_an_octet_at_a_time() -> None:
 
 @on_both_loops
 async def test_who_has_said_everything_still_gets_every_answer() -> None:
-    async with scene(*PATIENT) as stage:
+    async with scene(ONCE, *PATIENT) as stage:
         stage.upstream.behave(HELD)
         stage.tcp.send(*(ask(f"n{number}.test") for number in range(20)))
         stage.tcp.writer.write_eof()
@@ -134,7 +135,7 @@ async def test_who_has_said_everything_and_waits_for_nothing_is_closed() -> None
 
 @on_both_loops
 async def test_who_leaves_before_the_answer_is_forgotten() -> None:
-    async with scene(*PATIENT) as stage:
+    async with scene(ONCE, *PATIENT) as stage:
         stage.upstream.behave(HELD, name="www.test")
         stage.tcp.send(ask("www.test"))
         await stage.upstream.until(1)
@@ -172,7 +173,7 @@ async def test_a_connection_that_never_said_anything_is_closed() -> None:
 
 @on_both_loops
 async def test_a_connection_that_waits_for_an_answer_is_not_idle() -> None:
-    async with scene(*PATIENT) as stage:
+    async with scene(ONCE, *PATIENT) as stage:
         stage.upstream.behave(HELD)
         stage.tcp.send(ask("www.test"))
         await stage.upstream.until(1)
@@ -316,7 +317,7 @@ async def test_one_address_gets_a_share_of_the_connections() -> None:
 async def test_a_newcomer_takes_the_place_of_who_has_been_quiet_for_longest() -> None:
     async with (
         Upstream() as upstream,
-        proxy([upstream.url], "limits.tcp_connections=4", *PATIENT) as running,
+        proxy([upstream.url], ONCE, "limits.tcp_connections=4", *PATIENT) as running,
         contextlib.AsyncExitStack() as stack,
     ):
         upstream.behave(HELD, name="slow.test")
@@ -342,7 +343,7 @@ async def test_a_newcomer_takes_the_place_of_who_has_been_quiet_for_longest() ->
 async def test_a_newcomer_is_turned_away_where_everyone_waits() -> None:
     async with (
         Upstream() as upstream,
-        proxy([upstream.url], "limits.tcp_connections=2", *PATIENT) as running,
+        proxy([upstream.url], ONCE, "limits.tcp_connections=2", *PATIENT) as running,
         stream(running.port, "127.0.0.1") as one,
         stream(running.port, "127.0.0.2") as two,
     ):

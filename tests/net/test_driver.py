@@ -20,6 +20,7 @@ from dnsguard.demo.cluster import bind_pair
 from tests.core.build import query
 from tests.net.asking import HOST, Heard, ask, by_id, datagrams
 from tests.net.running import (
+    ONCE,
     Proxy,
     access,
     later,
@@ -39,7 +40,7 @@ PATIENT = ("stale.client_timeout=10s", "upstream.deadline=20s")
 async def test_a_crowd_with_one_question_is_one_question_upstream() -> None:
     chance = random.Random(7)
     spellings = ["".join(chance.choice((c, c.upper())) for c in "www.test") for _ in range(CLIENTS)]
-    async with scene(*PATIENT) as stage, contextlib.AsyncExitStack() as stack:
+    async with scene(ONCE, *PATIENT) as stage, contextlib.AsyncExitStack() as stack:
         stage.upstream.behave(HELD)
         crowd = [
             await stack.enter_async_context(datagrams(stage.proxy.port)) for _ in range(CLIENTS)
@@ -59,7 +60,7 @@ async def test_a_crowd_with_one_question_is_one_question_upstream() -> None:
 
 @on_both_loops
 async def test_clients_of_both_transports_share_a_question() -> None:
-    async with scene(*PATIENT) as stage:
+    async with scene(ONCE, *PATIENT) as stage:
         stage.upstream.behave(HELD)
         for client in stage.clients:
             client.send(ask("www.test"))
@@ -208,7 +209,7 @@ async def test_new_settings_take_another_upstream_and_keep_what_is_known() -> No
 
 @on_both_loops
 async def test_the_end_waits_for_what_is_under_way() -> None:
-    async with scene() as stage:
+    async with scene(ONCE) as stage:
         stage.upstream.behave(HELD)
         stage.udp.send(ask("one.test"), ask("two.test"))
         await stage.upstream.until(2)
@@ -241,7 +242,7 @@ async def test_the_end_waits_so_long_and_then_answers_what_it_can() -> None:
 
 @on_both_loops
 async def test_the_end_delivers_what_was_asked_over_tcp() -> None:
-    async with scene(scheme="tcp://") as stage:
+    async with scene(ONCE, scheme="tcp://") as stage:
         stage.upstream.behave(HELD)
         stage.tcp.send(*(query(f"n{number}.test", "TXT", id=number) for number in range(20)))
         await stage.upstream.until(20)

@@ -24,6 +24,7 @@ from tests.net.asking import Heard, ask, datagrams
 from tests.net.running import (
     HOST,
     LOOPBACKS,
+    ONCE,
     Proxy,
     access,
     later,
@@ -292,7 +293,7 @@ async def test_hits_that_the_kernel_does_not_take_leave_when_it_does(kernel: Moo
 
 @on_both_loops
 async def test_replies_that_the_kernel_does_not_take_leave_when_it_does(kernel: Moody) -> None:
-    async with scene() as stage:
+    async with scene(ONCE) as stage:
         stage.upstream.behave(HELD)
         stage.udp.send(*(ask(name) for name in NAMES))
         await stage.upstream.until(10)
@@ -307,7 +308,7 @@ async def test_replies_that_the_kernel_does_not_take_leave_when_it_does(kernel: 
 
 @on_both_loops
 async def test_a_reply_that_cannot_be_sent_does_not_hold_up_the_others(kernel: Moody) -> None:
-    async with scene() as stage:
+    async with scene(ONCE) as stage:
         await finished(stage, NAMES)
         kernel.refusals = [errno.EPERM]
         stage.udp.send(*(query(name, id=number) for number, name in enumerate(NAMES)))

@@ -19,7 +19,7 @@ import pytest
 from dnsguard import clock
 from dnsguard.net import stream as module
 from tests.net.asking import ask, by_id, datagrams
-from tests.net.running import HOST, later, on_a_loop, on_both_loops, proxy, scene
+from tests.net.running import HOST, ONCE, later, on_a_loop, on_both_loops, proxy, scene
 from tests.net.upstream import HANG_UP, HELD, Upstream, address_of
 
 TCP = "tcp://"
@@ -43,7 +43,7 @@ async def test_a_connection_is_kept_for_the_next_question() -> None:
 
 @on_both_loops
 async def test_questions_are_pipelined_and_answered_in_any_order() -> None:
-    async with scene(scheme=TCP) as stage:
+    async with scene(ONCE, scheme=TCP) as stage:
         stage.upstream.behave(HELD)
         stage.udp.send(*(ask(f"n{number}.test") for number in range(100)))
         await stage.upstream.until(100)
@@ -67,7 +67,7 @@ async def test_an_idle_connection_that_the_server_closed_costs_nothing() -> None
 
 @on_both_loops
 async def test_questions_on_a_connection_that_closes_go_over_the_next() -> None:
-    async with scene(*PATIENT, scheme=TCP) as stage:
+    async with scene(ONCE, *PATIENT, scheme=TCP) as stage:
         await stage.udp.resolve("first.test")
         stage.upstream.behave(HELD)
         stage.udp.send(*(ask(f"n{number}.test") for number in range(10)))
@@ -148,7 +148,7 @@ async def test_a_connection_that_never_stands_ends_with_its_questions() -> None:
 
 @on_both_loops
 async def test_connections_that_nobody_needs_are_closed() -> None:
-    async with scene(scheme=TCP) as stage:
+    async with scene(ONCE, scheme=TCP) as stage:
         streams = stage.proxy.driver.streams
         await stage.udp.resolve("one.test")
         streams.sweep(clock.now())
@@ -177,7 +177,7 @@ async def test_an_old_connection_takes_no_new_questions() -> None:
 @on_both_loops
 async def test_a_connection_takes_so_many_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PENDING_MAX", 2)
-    async with scene(scheme=TCP) as stage:
+    async with scene(ONCE, scheme=TCP) as stage:
         stage.upstream.behave(HELD)
         stage.udp.send(*(ask(f"n{number}.test") for number in range(5)))
         await stage.upstream.until(5)

@@ -21,7 +21,7 @@ from dnsguard.core.policy import Upstream as Address
 from dnsguard.net import upstream as module
 from dnsguard.server import bind_all
 from tests.net.asking import ask, by_id, datagrams
-from tests.net.running import later, on_a_loop, on_both_loops, proxy_on, scene, settings_for
+from tests.net.running import ONCE, later, on_a_loop, on_both_loops, proxy_on, scene, settings_for
 from tests.net.upstream import HELD, WRONG_PORT, address_of
 
 BAD = [
@@ -102,7 +102,7 @@ async def test_a_truncated_answer_without_tcp_fails_soon() -> None:
 
 
 @on_both_loops
-async def test_a_refused_packet_is_known_at_once() -> None:
+async def test_a_refused_packet_is_known_at_once(calls: None) -> None:
     """By ICMP, that is: the timers of this test are far longer than it may take."""
     async with scene("stale.client_timeout=10s", "upstream.deadline=20s") as stage:
         stage.upstream.behave("short-lived")
@@ -135,7 +135,7 @@ async def test_a_packet_that_the_network_will_not_carry_is_known_at_once() -> No
 
 @on_both_loops
 async def test_an_answer_that_comes_late_is_kept_for_the_next_client() -> None:
-    async with scene("stale.client_timeout=20ms") as stage:
+    async with scene(ONCE, "stale.client_timeout=20ms") as stage:
         stage.upstream.behave("short-lived")
         await stage.udp.resolve("www.test")
         later(2.0)
@@ -148,7 +148,7 @@ async def test_an_answer_that_comes_late_is_kept_for_the_next_client() -> None:
 
 @on_both_loops
 async def test_a_port_is_closed_when_it_has_nothing_to_wait_for() -> None:
-    async with scene() as stage:
+    async with scene(ONCE) as stage:
         ports = stage.proxy.driver.ports
         stage.upstream.behave(HELD, name="slow.test")
         stage.udp.send(ask("slow.test"))
@@ -162,7 +162,7 @@ async def test_a_port_is_closed_when_it_has_nothing_to_wait_for() -> None:
 
 @on_a_loop
 async def test_ports_that_were_given_up_are_swept() -> None:
-    async with scene(SHORT) as stage:
+    async with scene(ONCE, SHORT) as stage:
         ports = stage.proxy.driver.ports
         stage.upstream.behave("silent")
         assert (await stage.udp.resolve("www.test")).rcode == "SERVFAIL"
@@ -208,9 +208,12 @@ async def test_each_question_has_a_port_and_an_id_that_nobody_can_guess() -> Non
 
 
 @on_both_loops
-async def test_questions_of_one_moment_share_few_ports_and_no_id() -> None:
-    async with scene() as stage:
+async def test_questions_of_one_moment_share_few_ports_and_no_id(calls: None) -> None:
+    async with scene(ONCE) as stage:
+        stage.upstream.behave(HELD)
         stage.udp.send(*(ask(f"n{number}.test") for number in range(150)))
+        await stage.upstream.until(150)
+        stage.upstream.release(newest_first=True)
         replies = by_id(await stage.udp.hear(150))
         assert all(reply.addresses == [address_of(reply.question)] for reply in replies.values())
         seen = stage.upstream.seen
@@ -233,7 +236,7 @@ async def test_an_id_that_is_drawn_twice_is_given_once() -> None:
 @on_both_loops
 async def test_beyond_the_most_ports_questions_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PORTS_MAX", 2)
-    async with scene() as stage:
+    async with scene(ONCE) as stage:
         stage.upstream.behave(HELD)
         for number in range(6):
             stage.udp.send(ask(f"n{number}.test"))
@@ -259,7 +262,7 @@ def no_more_descriptors() -> Iterator[None]:
 
 @on_both_loops
 async def test_out_of_descriptors_questions_ride_on_open_ports_or_fail_at_once() -> None:
-    async with scene("upstream.deadline=20s") as stage:
+    async with scene(ONCE, "upstream.deadline=20s") as stage:
         with no_more_descriptors():
             assert (await stage.udp.resolve("one.test")).rcode == "SERVFAIL"
         later(100.0)

@@ -317,7 +317,7 @@ def test_what_is_left_of_a_damaged_file_is_kept(tmp_path: Path) -> None:
     play(story())
 
 
-def test_damaged_answers_are_left_out_and_deleted(tmp_path: Path) -> None:
+def test_damaged_answers_are_left_out_and_the_others_written_anew(tmp_path: Path) -> None:
     async def story() -> None:
         await prepare(tmp_path, 20)
         alter(
@@ -327,9 +327,10 @@ def test_damaged_answers_are_left_out_and_deleted(tmp_path: Path) -> None:
         )
         async with running(tmp_path) as run:
             assert run.counts.loaded == 17
-            assert run.counts.errors == {"row": 3}
-            assert run.events() == ["store_damaged"]
             await run.on_disk(17)
+            assert run.counts.errors == {"row": 3, "corrupt": 1}
+            assert run.events() == ["store_set_aside"]
+            assert "3 of its answers" in run.notices[0].text
 
     play(story())
 

@@ -364,6 +364,16 @@ def test_of_a_damaged_page_both_sides_can_be_read(path: Path) -> None:
     assert len(left) > 0.95 * len(rows)
 
 
+def test_keys_out_of_order_are_damage(path: Path) -> None:
+    rows = made(path, 20)
+    octets = path.read_bytes()
+    assert octets.count(b"key 5") == 1
+    path.write_bytes(octets.replace(b"key 5", b"kez 5"))
+    with opened(path) as database:
+        assert len(found(database)) == len(rows)
+        assert "order" in database.damaged
+
+
 def test_damage_that_shows_while_it_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = made(path, 2000)
     with opened(path) as database:
@@ -375,6 +385,16 @@ def test_damage_that_shows_while_it_is_read(path: Path, monkeypatch: pytest.Monk
         assert database.damaged
     assert 0 < len(left) < len(rows)
     assert left.items() <= rows.items()
+
+
+def test_two_rows_with_one_key_are_damage() -> None:
+    """Keys out of order hide a row from the statement that should have deleted it."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(SCHEMA["answers"])
+        connection.execute("INSERT INTO answers VALUES (x'00', 1, x'00')")
+        with pytest.raises(sqlite3.IntegrityError) as caught:
+            connection.execute("INSERT INTO answers VALUES (x'00', 1, x'00')")
+    assert sqlite.trouble(caught.value, "file").kind == "corrupt"
 
 
 @pytest.mark.parametrize("seed", range(30))
