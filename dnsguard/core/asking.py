@@ -1,15 +1,14 @@
-"""The upstream side of a question: whom to ask, what their replies mean, when to stop.
+"""What comes of an ask: which messages count as its answer, what silence means, when to give up.
 
-A flight starts with one ask and ends with an answer, with the failure of its last ask, or at its
-deadline. On the way every outcome is evidence for the health of the server that was asked. What
-the answer is good for, and what waiting clients get, is the engine's business: it is told through
-`landed` and `crashed`. Bounds: RFC 9520 section 3.1 (three tries), RFC 5452 (what matches).
+A flight ends with an answer, with the failure of its last ask, or at its deadline. On the way every
+outcome is evidence for the health of the server that was asked. What goes out is `sending`'s
+business; what the answer is good for, and what waiting clients get, is the engine's: it is told
+through `landed` and `crashed`. What matches follows RFC 5452.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from dnsguard.core.actions import Actions
 from dnsguard.core.answer import Answer, Kind, read_answer
@@ -19,55 +18,30 @@ from dnsguard.core.flights import FOREVER, PROBING, Ask, Flight
 from dnsguard.core.health import Event, State
 from dnsguard.core.policy import Policy
 from dnsguard.core.reply import EDE_NETWORK
-from dnsguard.core.wheel import Due, Wheel
+from dnsguard.core.sending import Chance, Sending
 from dnsguard.core.wire import (
-    DO_BIT,
     FORMERR,
     HEADER_OCTETS,
-    KEY_DO,
     NXDOMAIN,
     OPCODE,
-    OPT_FIXED,
     QR,
     RCODE,
     RCODE_NAMES,
     REFUSED,
     SERVFAIL,
-    T_OPT,
     T_SOA,
     TC,
     U16,
-    UDP_MAX,
-    spell,
 )
 from dnsguard.core.zones import KNOWN_PAUSE, RETRY_MIN, Server, ZoneState
 from dnsguard.errors import WireError
 
-HEDGE_MIN = 0.01  # seconds before a hedged question goes to the second upstream as well
-EDNS_PAUSE = 300.0  # how long one that choked on EDNS is asked without (RFC 6891 section 6.2.2)
+EDNS_PAUSE = 300.0  # seconds; who choked on EDNS is asked without (RFC 6891 section 6.2.2)
 PROBES_MAX = 8  # on one flight, which each of them prolongs; an outage may last for days
 SAMPLE_PAUSE = 0.001  # one round trip a millisecond is measured; more would only cost
 
 _UP = State.UP  # an enum's members are slow to look up where every miss passes
 REASONS = {SERVFAIL: "servfail", REFUSED: "refused"}  # any other rcode: invalid
-
-# Header of an ask after its id: RD and AD (RFC 6840 section 5.7), CD as the key says; one question.
-_HEADS = (b"\x01\x20\0\1\0\0\0\0", b"\x01\x30\0\1\0\0\0\0")
-# What stands before and after the question in an ask with EDNS, by the last octet of the key.
-_AROUND = tuple(
-    (
-        _HEADS[tail >> 1] + b"\0\1",
-        b"\0" + OPT_FIXED.pack(T_OPT, UDP_MAX, 0, 0, DO_BIT if tail & KEY_DO else 0, 0),
-    )
-    for tail in range(4)
-)
-
-
-class Chance(Protocol):
-    """Randomness, handed in: `random()` in [0, 1), `getrandbits(n)`."""
-
-    def random(self) -> float: ...
-    def getrandbits(self, k: int, /) -> int: ...
 
 
 class Asking:
@@ -84,103 +58,23 @@ class Asking:
         changed: Callable[[ZoneState, float], None],
         holds: Callable[[bytes], bool],
     ) -> None:
-        self.flights: dict[bytes, Flight] = {}
-        self.wheel: Wheel[Due] = Wheel()
-        self.obey(policy)
+        self.sending = sending = Sending(policy, chance, out)
+        self.policy = policy
+        self.flights = sending.flights
+        self.wheel = sending.wheel
+        self._next = sending.next
+        self._send = sending.send
         self._chance = chance
-        self._out = out
         self._counters = counters
         self._landed = landed
         self._crashed = crashed
-        self._evidence = Evidence(out, self.wheel, changed)
+        self._evidence = Evidence(out, sending.wheel, changed)
         self._holds = holds
-
-    # -- starting ---------------------------------------------------------------------------
-
-    def start(self, key: bytes, zone: ZoneState, now: float) -> Flight:
-        """Put a question under way; the caller has checked that none is for this key."""
-        flight = Flight(key, key[:-1], zone, now)
-        self.flights[key] = flight
-        flight.ends = now + self.policy.ask.deadline
-        if zone.ramp and not zone.room(now):
-            flight.queued = True
-            zone.queue.append(flight)
-            flight.at = flight.ends
-        else:
-            zone.inflight += 1
-            self._next(flight, now)
-        self.wheel.set(flight)
-        return flight
-
-    def join(self, flight: Flight, now: float) -> None:
-        """Make a question of a probe, because a client has the same question."""
-        flight.attempts = 0
-        flight.late = False
-        flight.ends = now + self.policy.ask.deadline
-        self._next(flight, now)
-        self.wheel.set(flight)
-
-    def _next(self, flight: Flight, now: float) -> None:
-        """Send the flight's next ask and plan the one after it."""
-        zone = flight.zone
-        servers = zone.servers
-        server = servers[0] if len(servers) == 1 else self._choose(flight)
-        flight.attempts = attempts = flight.attempts + 1
-        if attempts == 1 and self._plain:
-            flight.silent_at = at = now + zone.patience
-            flight.at = at if at < flight.ends else flight.ends
-            flight.retry_at = now + zone.retry
-        else:
-            if attempts == 1:
-                flight.silent_at = now + zone.patience
-            flight.retry_at = now + self._pause(zone, server, attempts)
-            flight.plan()
-        self._send(flight, server, server.streams, now)
-
-    def _pause(self, zone: ZoneState, server: Server, attempts: int) -> float:
-        """Return how long try number `attempts` of a question has before the next, in seconds."""
-        ask = self.policy.ask
-        if attempts >= ask.attempts:
-            return FOREVER
-        if ask.policy == "hedged" and attempts < len(zone.servers):
-            return max(2 * server.health.trip.usual, HEDGE_MIN)
-        return min(zone.retry * (1 << attempts - 1), ask.deadline / ask.attempts)
 
     def obey(self, policy: Policy) -> None:
         """Follow another policy from now on."""
         self.policy = policy
-        # The usual first try needs no arithmetic: `zone.retry` is at least twice its patience.
-        self._plain = policy.ask.attempts > 1 and policy.ask.policy != "hedged"
-
-    def _choose(self, flight: Flight) -> Server:
-        """Return the server to ask next: least tried by this flight, up before down, in order."""
-        tried = [ask.server for ask in flight.asks]
-        fastest = self.policy.ask.policy == "fastest"
-        return min(
-            flight.zone.servers,
-            key=lambda s: (
-                not s.health.up,
-                tried.count(s),
-                s.health.trip.present if fastest else 0,
-            ),
-        )
-
-    def _send(
-        self, flight: Flight, server: Server, stream: bool, now: float, probe: bool = False
-    ) -> None:
-        tail = flight.key[-1]
-        question = flight.question
-        if self.policy.ask.case_randomization:
-            question = spell(question, self._chance.getrandbits(8 * len(question)))
-        if server.edns_again_at > now:
-            wire = _HEADS[tail >> 1] + b"\0\0" + question
-        else:
-            before, after = _AROUND[tail]
-            wire = before + question + after
-        ask = Ask(flight, server, wire, now, stream, probe)
-        flight.asks.append(ask)
-        flight.pending += 1
-        self._out.asks.append(ask)
+        self.sending.obey(policy)
 
     # -- replies ----------------------------------------------------------------------------
 
@@ -231,7 +125,7 @@ class Asking:
         zone = flight.zone
         if now - zone.known_at >= KNOWN_PAUSE and answer.kind is Kind.POSITIVE:
             zone.remember(flight.key, now)
-        self.end(flight, now)
+        self.sending.end(flight, now)
         return True
 
     def _matches(self, ask: Ask, asked: bytes, question: bytes) -> bool:
@@ -337,38 +231,7 @@ class Asking:
     def _crash(self, flight: Flight, now: float) -> None:
         if flight.attempts != PROBING:  # a dead server's probe says nothing of what others know
             self._crashed(flight, flight.code, flight.text, now)
-        self.end(flight, now)
-
-    def end(self, flight: Flight, now: float) -> None:
-        """Take a flight out of the table; start what waited for its place."""
-        flight.over = True
-        flight.asks = []
-        del self.flights[flight.key]
-        zone = flight.zone
-        if flight.queued:
-            return
-        zone.inflight -= 1
-        if zone.ramp:
-            zone.ramp += 1
-        while zone.queue and not zone.outage and zone.room(now):
-            waiting = zone.queue.popleft()
-            if waiting.queued and not waiting.over:
-                self._unqueue(waiting, now)
-
-    def move(self, find: Callable[[bytes], ZoneState], now: float) -> None:
-        """Put every flight into the zone that a new policy has for it."""
-        for flight in list(self.flights.values()):
-            flight.zone = find(flight.key)
-            if flight.queued:
-                self._unqueue(flight, now)
-            else:
-                flight.zone.inflight += 1
-
-    def _unqueue(self, flight: Flight, now: float) -> None:
-        flight.queued = False
-        flight.zone.inflight += 1
-        self._next(flight, now)
-        self.wheel.set(flight)
+        self.sending.end(flight, now)
 
     # -- time -------------------------------------------------------------------------------
 
@@ -443,7 +306,7 @@ class Asking:
             self.flights[key] = flight
             self.wheel.set(flight)
         elif flight.queued:
-            self._unqueue(flight, now)
+            self.sending.unqueue(flight, now)
         elif not flight.waiters:
             flight.ends = now + self.policy.ask.deadline  # its answer must not come too late
             flight.plan()

@@ -10,23 +10,27 @@ what failed.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 
 from dnsguard.core import reply
 from dnsguard.core.actions import Actions, Notice
 from dnsguard.core.answer import Answer, Kind
-from dnsguard.core.asking import Asking, Chance
+from dnsguard.core.answering import PACKETS_SHARE, Answering
+from dnsguard.core.asking import Asking
 from dnsguard.core.cache import Cache
 from dnsguard.core.counters import Counters
 from dnsguard.core.entry import Entry
-from dnsguard.core.flights import PROBING, Ask, Failure, Flight
-from dnsguard.core.keeping import KEEP_RETRY, Keep, Keeping
+from dnsguard.core.failures import Failures
+from dnsguard.core.flights import PROBING, Ask, Flight
+from dnsguard.core.keeping import Keep
 from dnsguard.core.learned import Learned
-from dnsguard.core.packets import Packet, Packets
+from dnsguard.core.loops import Loops
 from dnsguard.core.policy import Policy
-from dnsguard.core.reply import EDE_NETWORK, EDE_UNREACHABLE
-from dnsguard.core.staleness import Verdict, held, judge, until
+from dnsguard.core.refreshing import Refreshing
+from dnsguard.core.reload import obey
+from dnsguard.core.reply import EDE_UNREACHABLE
+from dnsguard.core.sending import Chance
+from dnsguard.core.staleness import Verdict, judge, until
 from dnsguard.core.wire import (
     NOTIMP,
     REFUSED,
@@ -41,9 +45,6 @@ from dnsguard.core.wire import (
 )
 from dnsguard.core.zones import Server, ZoneState, build_zones
 
-FAILURES_MAX = 8192  # cold names whose failure is remembered (RFC 9520 section 3.2: bounded)
-FAILURE_FIRST, FAILURE_MAX = 1.0, 30.0  # seconds; RFC 9520 allows 1 s to 5 min
-PACKETS_SHARE = 1 / 8  # of cache.max_bytes, for finished replies
 META_FIRST, META_LAST = 249, 254  # TKEY to MAILA: never data, see RFC 6895 section 3.1
 _POSITIVE = Kind.POSITIVE  # an enum's members are slow to look up where every miss passes
 _FETCHED = ("upstream", 0)
@@ -66,27 +67,29 @@ class Engine:
         is_ours: Callable[[object, Ask], bool] = lambda client, ask: True,
     ) -> None:
         self.policy = policy
-        self.now = now
         self.out = Actions()
         self.counters = Counters()
         octets = policy.cache.max_bytes
         self.cache = Cache(int(octets * (1 - PACKETS_SHARE)))
-        room = int(octets * PACKETS_SHARE / 2)
-        self.datagrams = Packets(room, self._fold)
-        self.streams = Packets(room, self._fold)
-        self.failures: OrderedDict[bytes, Failure] = OrderedDict()
+        self.failures = Failures()
+        self.answering = Answering(octets, self.out, self.counters, now)
+        self.datagrams = self.answering.datagrams
+        self.streams = self.answering.streams
+        self._stale = self.answering.stale
+        self._refuse = self.answering.refuse
         self.zones = build_zones(policy, now, {})
         self.asking = Asking(
             policy, chance, self.out, self.counters,
             self._landed, self._crashed, self._zone_changed, self._holds,
         )  # fmt: skip
+        self.sending = self.asking.sending
         self.answer = self.asking.answer  # an upstream's message
         self.failed = self.asking.failed  # the network's word that there will be none
         self.learned: Learned | None = None  # set by who keeps answers through a restart
-        self._is_ours = is_ours
-        self._prefetches = policy.prefetch.fraction > 0
-        self._keeping = Keeping(self.asking.wheel)
-        self._keeping.begin(policy.keep_fresh, now)
+        self.prefetches = policy.prefetch.fraction > 0
+        self.refreshing = Refreshing(policy, self.sending, self.cache, self.failures, self.counters)
+        self.refreshing.obey(policy, now)
+        self._loop = Loops(is_ours, self._abort, self.answering, self.out, self.counters)
 
     # -- a client's message -----------------------------------------------------------------
 
@@ -129,7 +132,7 @@ class Engine:
                     self._stale(entry, query, reason, now, data, until(entry, now))
                 else:
                     self._stale(entry, query, reason, now)
-                    self._behind(entry, now)
+                    self.refreshing.behind(entry, now)
                 return
         self._cold(query, data, now)
 
@@ -138,41 +141,20 @@ class Engine:
         entry.hits += 1
         entry.recent = 2
         tick = entry.stored + int(now - entry.stored) + 1
-        if self._prefetches and entry.ttl > 1:
+        if self.prefetches and entry.ttl > 1:
             early = entry.expires - entry.ttl * self.policy.prefetch.fraction
             if now < early:
                 tick = min(tick, early)
             elif self._loops(query, data, now):
                 return
             else:
-                self._prefetch(entry, now)
+                self.refreshing.ahead(entry, now)
         wire = reply.fresh(entry, query, now)
         self.out.replies.append((query.client, wire))
         self.counters.answers["hit", entry.rcode] += 1
         if not query.options:
             packets = self.streams if query.stream else self.datagrams
             packets.add(data[2:], wire, min(tick, entry.expires), entry, "")
-
-    def _stale(
-        self, entry: Entry, query: Query, reason: str, now: float,
-        data: bytes = b"", repeat_until: float = 0.0,
-    ) -> None:  # fmt: skip
-        """Answer from an entry that has expired, and say so."""
-        entry.hits += 1
-        entry.recent = 2
-        wire = reply.stale(entry, query, reason, now)
-        self.out.replies.append((query.client, wire))
-        self.counters.answers["stale", entry.rcode] += 1
-        self.counters.served_stale(reason, now - entry.expires, now)
-        if repeat_until > now and not query.options:
-            packets = self.streams if query.stream else self.datagrams
-            if query.edns:
-                repeat_until = min(repeat_until, now + 1)  # the explanation tells the age
-            packets.add(data[2:], wire, repeat_until, entry, reason)
-
-    def _refuse(self, query: Query, rcode: int, code: int | None = None, text: str = "") -> None:
-        self.counters.answers["failure", rcode] += 1
-        self.out.replies.append((query.client, reply.failure(query, rcode, code, text)))
 
     # -- waiting ----------------------------------------------------------------------------
 
@@ -198,14 +180,13 @@ class Engine:
             if len(self.asking.flights) >= limits.inflight:
                 self._shed(query, entry, now)
                 return
-            flight = self.asking.start(query.key, zone, now)
+            flight = self.sending.start(query.key, zone, now)
         else:
             self.counters.coalesced += 1
-            if self._looped(flight, query, data):
-                self._break_loop(flight, query, now)
+            if self._loop.broken(flight, query, data, now):
                 return
             if flight.attempts == PROBING:
-                self.asking.join(flight, now)
+                self.sending.join(flight, now)
             if entry is not None and flight.late:
                 self._stale(entry, query, "timeout", now)
                 return
@@ -223,51 +204,9 @@ class Engine:
             self._refuse(query, SERVFAIL, 0, "too many questions under way")
 
     def _loops(self, query: Query, data: bytes, now: float) -> bool:
-        """Break the loop if this query is one of our own asks, come back to us; True if it is.
-
-        Our own answer, come back to us as a fresh one, would live for ever.
-        """
-        flight = self.asking.flights.get(query.key)
-        if flight is None or not self._looped(flight, query, data):
-            return False
-        self._break_loop(flight, query, now)
-        return True
-
-    def _looped(self, flight: Flight, query: Query, data: bytes) -> bool:
         """True if this query is one of our own asks, come back to us."""
-        number = int.from_bytes(query.id, "big")
-        for ask in flight.asks:
-            if ask.id == number and data[2:] == ask.wire and self._is_ours(query.client, ask):
-                return True
-        return False
-
-    def _break_loop(self, flight: Flight, query: Query, now: float) -> None:
-        self.counters.loops += 1
-        label = flight.asks[-1].server.label
-        text = f"forwarding loop: upstream {label} leads back to dnsguard itself"
-        if self.counters.loops == 1:
-            self.out.notices.append(Notice("error", "loop", text))
-        self._refuse(query, SERVFAIL, EDE_NETWORK, text)
-        self._crashed(flight, EDE_NETWORK, text, now)
-        self.asking.end(flight, now)
-
-    def _behind(self, entry: Entry, now: float) -> None:
-        """Refresh an entry that nobody waits for."""
-        asking = self.asking
-        flight = asking.flights.get(entry.key)
-        if flight is not None:
-            if flight.attempts == PROBING:
-                asking.join(flight, now)
-        elif len(asking.flights) < self.policy.limits.inflight:
-            asking.start(entry.key, entry.zone, now)
-
-    def _prefetch(self, entry: Entry, now: float) -> None:
-        zone = entry.zone
-        if entry.hits < self.policy.prefetch.min_hits or held(entry, zone, now):
-            return
-        if zone.waits and zone.room(now) and entry.key not in self.asking.flights:
-            self.counters.prefetches += 1
-            self._behind(entry, now)
+        flight = self.asking.flights.get(query.key)
+        return flight is not None and self._loop.broken(flight, query, data, now)
 
     # -- an upstream's message --------------------------------------------------------------
 
@@ -327,15 +266,7 @@ class Engine:
                 self.counters.latency.observe(now - query.at)
                 self._stale(entry, query, flight.reason, now)
             return
-        old = self.failures.get(key)
-        pause = FAILURE_FIRST
-        if old is not None:
-            if old.at >= flight.zone.recovered:
-                pause = min(old.pause * 2, FAILURE_MAX)
-            del self.failures[key]
-        elif len(self.failures) >= FAILURES_MAX:
-            self.failures.popitem(last=False)
-        self.failures[key] = Failure(now, pause, code, text)
+        self.failures.note(key, code, text, flight.zone.recovered, now)
         for query in waiters:
             self.counters.latency.observe(now - query.at)
             self._refuse(query, SERVFAIL, code, text)
@@ -345,8 +276,7 @@ class Engine:
 
     def _zone_changed(self, zone: ZoneState, now: float) -> None:
         """A zone went into outage or came out of it: no finished reply may outlive that."""
-        self.datagrams.clear()
-        self.streams.clear()
+        self.answering.forget()
         if zone.outage:
             text = f"zone {zone.name}: outage; serving last-known-good answers"
             self.out.notices.append(Notice("warning", "outage", text))
@@ -359,7 +289,7 @@ class Engine:
 
     def tick(self, now: float) -> None:
         """Do everything that is due at `now`."""
-        self.now = now
+        self.answering.now = now
         for thing in self.asking.wheel.due(now):
             if isinstance(thing, Flight):
                 if not thing.over and self.asking.flight_due(thing, now):
@@ -368,7 +298,7 @@ class Engine:
                 self.asking.probe(thing, now)
             else:
                 assert isinstance(thing, Keep)
-                self._refresh_kept(thing, now)
+                self.refreshing.kept(thing, self.zones.find(thing.key), now)
 
     def _give_up_waiting(self, flight: Flight, now: float) -> None:
         """The clients' timer fired: who can have a stale answer gets it (RFC 8767 section 5)."""
@@ -384,67 +314,21 @@ class Engine:
         """Return the instant at which `tick` has something to do next, or None."""
         return self.asking.wheel.next()
 
-    def _refresh_kept(self, keep: Keep, now: float) -> None:
-        """Refresh a name of `keep_fresh.names` in the last tenth of its TTL, and for ever."""
-        entry = self.cache.get(keep.key)
-        early = 0.0 if entry is None else entry.expires - entry.ttl * self.policy.prefetch.fraction
-        if now < early:
-            keep.at = early
-        else:
-            zone = self.zones.find(keep.key)
-            failure = self.failures.get(keep.key)
-            pausing = failure is not None and failure.at >= zone.recovered and now < failure.until
-            pausing = pausing or (entry is not None and held(entry, zone, now))
-            if not (pausing or zone.outage or keep.key in self.asking.flights):
-                self.asking.start(keep.key, zone, now)
-            keep.at = now + min(KEEP_RETRY, zone.stale.recheck)
-        self.asking.wheel.set(keep)
-
-    # -- counting, settings, the end --------------------------------------------------------
-
-    def _fold(self, packet: Packet) -> None:
-        """Count what a finished reply was used for since it was last counted."""
-        hits, packet.hits = packet.hits, 0
-        entry = packet.entry
-        entry.hits += hits
-        entry.recent = 2
-        if packet.reason:
-            self.counters.answers["stale", entry.rcode] += hits
-            self.counters.served_stale(packet.reason, self.now - entry.expires, self.now, hits)
-        else:
-            self.counters.answers["hit", entry.rcode] += hits
-
-    def fold(self, now: float) -> None:
-        """Bring the counters up to date, as before a scrape."""
-        self.now = now
-        self.datagrams.fold()
-        self.streams.fold()
+    # -- settings, counting, the end --------------------------------------------------------
 
     def reload(self, policy: Policy, now: float) -> None:
         """Obey a new policy; answers stay, and upstreams that stay keep their health."""
-        servers = {s.upstream: s for zone in self.zones.all for s in zone.servers}
-        for server in servers.values():
-            server.zones = []
-        before = {zone.name: zone for zone in self.zones.all}
-        self.policy = policy
-        self.asking.obey(policy)
-        self._prefetches = policy.prefetch.fraction > 0
-        self.zones = build_zones(policy, now, servers)
-        for zone in self.zones.all:
-            if zone.name in before:
-                zone.inherit(before[zone.name])
-            zone.review(now)
-        self.datagrams.clear()
-        self.streams.clear()
-        for entry in self.cache.index.values():
-            entry.zone = self.zones.find(entry.key)
-        self.asking.move(self.zones.find, now)
-        self.failures.clear()  # the new settings may be what mends them
-        self.cache.resize(int(policy.cache.max_bytes * (1 - PACKETS_SHARE)), now)
-        self._keeping.begin(policy.keep_fresh, now)
+        obey(self, policy, now)
+
+    def fold(self, now: float) -> None:
+        """Bring the counters up to date, as before a scrape."""
+        self.answering.fold(now)
 
     def shutdown(self, now: float) -> None:
         """Answer everything that still waits; what is asked after this is not answered."""
         for flight in list(self.asking.flights.values()):
-            self._crashed(flight, EDE_UNREACHABLE, "dnsguard is stopping", now)
-            self.asking.end(flight, now)
+            self._abort(flight, EDE_UNREACHABLE, "dnsguard is stopping", now)
+
+    def _abort(self, flight: Flight, code: int, text: str, now: float) -> None:
+        self._crashed(flight, code, text, now)
+        self.sending.end(flight, now)

@@ -72,16 +72,3 @@ class Flight:
     def plan(self) -> None:
         """Set `at` to the earliest instant that is still to come."""
         self.at = min(self.silent_at, self.retry_at, self.ends)
-
-
-class Failure:
-    """A cold name that could not be resolved: not asked again until `until` (RFC 9520)."""
-
-    __slots__ = ("at", "code", "pause", "text", "until")
-
-    def __init__(self, at: float, pause: float, code: int, text: str) -> None:
-        self.at = at
-        self.pause = pause
-        self.until = at + pause
-        self.code = code
-        self.text = text

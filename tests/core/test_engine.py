@@ -6,25 +6,18 @@ Stories with time in them are told in `scenarios/`; here stand the tables and th
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import dns.flags
 import dns.message
 import pytest
 
-from dnsguard.core.engine import FAILURES_MAX, Engine
+from dnsguard.core.engine import Engine
 from dnsguard.core.flights import Ask
 from dnsguard.core.learned import Learned
 from dnsguard.core.policy import (
-    AskPolicy,
-    Limits,
     Policy,
-    StalePolicy,
-    Upstream,
-    Zone,
 )
 from tests.core import build
-from tests.core.upstreams import SERVFAIL, message
 from tests.core.watch import read
 from tests.core.world import World, one_zone
 
@@ -204,111 +197,6 @@ def test_what_does_not_fit_is_cut_on_miss_hit_and_stale_alike() -> None:
         assert found.rcode == "NOERROR"
         assert found.data == ()
     world.finish()
-
-
-# -- finished replies ---------------------------------------------------------------------------
-
-
-def test_finished_replies_are_counted_when_they_are_folded() -> None:
-    world = World()
-    counters = world.engine.counters
-    world.put(NAME, "A", 30, "10.1.0.1")
-    world.resolve(NAME)
-    for _ in range(5):
-        world.resolve(NAME)
-    assert counters.answers["hit", 0] == 1  # the others came from the finished reply
-    world.engine.fold(world.now)
-    assert counters.answers["hit", 0] == 5
-    world.behave("closed")
-    world.advance(60)
-    for _ in range(4):
-        world.resolve(NAME)
-        world.advance(1)
-    world.engine.fold(world.now)
-    assert counters.answers["stale", 0] == 4
-    assert sum(counters.stale.values()) == 4
-    assert counters.stale["outage"] == 3
-    assert counters.stale_age(world.now) == pytest.approx(33, abs=1.1)
-    world.finish()
-
-
-def test_queries_with_options_are_no_key_to_finished_replies() -> None:
-    world = World()
-    world.put(NAME, "A", 30, "10.1.0.1")
-    world.resolve(NAME, cookie=True)
-    assert world.resolve(NAME, cookie=True).read().data == ("10.1.0.1",)
-    world.behave("closed")
-    world.advance(40)
-    world.resolve(NAME, cookie=True)
-    ((code, text),) = world.resolve(NAME, cookie=True).read().ede
-    assert (code, text[:6]) == (3, "outage")
-    assert not world.engine.datagrams.table
-    world.finish()
-
-
-def test_a_name_with_a_ttl_of_one_second_is_not_prefetched() -> None:
-    world = World()
-    world.put(NAME, "A", 1, "10.1.0.1")
-    for _ in range(9):
-        world.resolve(NAME)
-        world.advance(0.1)
-    assert world.packets() == 1
-
-
-def test_what_is_only_probed_for_is_asked_for_when_a_client_wants_it() -> None:
-    stale = StalePolicy(mode="immediate")
-    zone = Zone(".", (Upstream("10.0.0.1"), Upstream("10.0.0.2")), stale)
-    world = World(Policy(zones=(zone,)))
-    world.put(NAME, "A", 5, "10.1.0.1")
-    world.resolve(NAME)
-    world.behave("silent", at="10.0.0.1:53")
-    world.advance(10)
-    world.resolve(NAME)
-    world.advance(10)  # the first upstream is down, and a probe for the name is under way
-    assert all(ask.probe for ask in world.engine.asking.flights[KEY].asks)
-    world.put(NAME, "A", 5, "10.1.0.2")
-    assert world.resolve(NAME).read().ede[0][0] == 3
-    assert world.resolve(NAME).read().ede[0][0] == 3
-    world.advance(0.01)
-    assert world.resolve(NAME).read().data == ("10.1.0.2",)
-    world.finish()
-
-
-def test_no_prefetch_while_as_much_is_under_way_as_may_be() -> None:
-    policy = replace(one_zone(), limits=Limits(inflight=1))
-    world = World(policy)
-    world.put(NAME, "A", 30, "10.1.0.1")
-    world.resolve(NAME)
-    world.resolve(NAME)
-    world.advance(28.5)
-    world.behave("silent")
-    world.ask("cold.cluster.local")
-    assert world.resolve(NAME).wait == 0
-    assert world.packets() == 2
-    world.finish()
-
-
-# -- failures -----------------------------------------------------------------------------------
-
-
-def test_remembered_failures_are_bounded() -> None:
-    engine = begin(replace(one_zone(), ask=AskPolicy(attempts=1)))
-    query = bytearray(build.query("a0000."))
-
-    def number(n: int) -> bytes:
-        query[14:18] = b"%04d" % n
-        return bytes(query)
-
-    for n in range(FAILURES_MAX + 10):
-        engine.client(number(n), None, T0)
-        (ask,) = asks(engine)
-        engine.answer(ask, message(b"\0\7" + ask.wire, SERVFAIL), T0)
-    assert len(engine.failures) == FAILURES_MAX
-    assert len(replies(engine)) == FAILURES_MAX + 10
-    engine.client(number(0), None, T0)
-    assert len(asks(engine)) == 1  # the oldest is forgotten
-    engine.client(number(FAILURES_MAX), None, T0)
-    assert asks(engine) == []
 
 
 # -- through a restart --------------------------------------------------------------------------

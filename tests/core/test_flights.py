@@ -1,10 +1,10 @@
-"""A question under way: which of its instants comes next, and how long a failure is remembered."""
+"""A question under way: which of its instants comes next, and who waits for it."""
 
 from __future__ import annotations
 
 import pytest
 
-from dnsguard.core.flights import Ask, Failure, Flight
+from dnsguard.core.flights import Ask, Flight
 from dnsguard.core.policy import Upstream, Zone
 from dnsguard.core.reply import EDE_UNREACHABLE
 from dnsguard.core.zones import Server, ZoneState
@@ -44,9 +44,3 @@ def test_an_ask_has_no_id_before_its_sender_draws_one() -> None:
     ask = Ask(flight, flight.zone.servers[0], b"octets", 1.5, stream=True, probe=False)
     assert ask.id == -1
     assert (ask.sent, ask.stream, ask.probe) == (1.5, True, False)
-
-
-def test_a_failure_holds_for_its_pause() -> None:
-    failure = Failure(10.0, 4.0, 22, "no answer")
-    assert (failure.at, failure.pause, failure.until) == (10.0, 4.0, 14.0)
-    assert (failure.code, failure.text) == (22, "no answer")

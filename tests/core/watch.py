@@ -16,8 +16,9 @@ import dns.flags
 import dns.message
 import dns.rcode
 
-from dnsguard.core.engine import FAILURE_FIRST, Engine
+from dnsguard.core.engine import Engine
 from dnsguard.core.entry import Entry
+from dnsguard.core.failures import FAILURE_FIRST
 from dnsguard.core.flights import PROBING, Ask, Flight
 from dnsguard.core.wire import KEY_TAILS, read_query
 

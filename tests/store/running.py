@@ -49,7 +49,7 @@ class Run:
         """Learn one address, as from an upstream."""
         engine, now = self.engine, clock.now()
         key = key_of(name)
-        engine.asking.start(key, engine.zones.find(key), now)
+        engine.sending.start(key, engine.zones.find(key), now)
         (ask,) = engine.out.asks
         engine.out.asks.clear()
         reply = build.answer_wire(b"\0\7" + ask.wire, f"{name} {ttl} IN A {address}")
