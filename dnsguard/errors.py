@@ -50,3 +50,7 @@ class StoreError(DnsguardError):
     def __init__(self, text: str, kind: str = "io") -> None:
         self.kind = kind
         super().__init__(text)
+
+
+class ControlError(DnsguardError):
+    """A running instance cannot be reached, or does not do what it was told."""

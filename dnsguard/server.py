@@ -10,22 +10,27 @@ from __future__ import annotations
 import asyncio
 import gc
 import ipaddress
+import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dnsguard import __version__, clock, logs
+from dnsguard.admin.control import ControlServer
 from dnsguard.admin.http import HttpServer
+from dnsguard.admin.socket_file import SocketFile, runtime_root
+from dnsguard.admin.verbs import verbs
 from dnsguard.config import Settings
 from dnsguard.core.actions import Notice
-from dnsguard.errors import ConfigError, DnsguardError
+from dnsguard.errors import ConfigError, ControlError, DnsguardError
 from dnsguard.logs import logger
 from dnsguard.net.accept import bind_tcp
 from dnsguard.net.addresses import Access
 from dnsguard.net.bootstrap import resolve_upstreams
 from dnsguard.net.driver import Driver
 from dnsguard.net.listen import bind_udp
+from dnsguard.store.place import directory_name
 
 if TYPE_CHECKING:
     from dnsguard.store.keeper import Keeper
@@ -71,10 +76,13 @@ class Server:
             self._watch_signals()
             if keeper is not None:
                 await keeper.loaded()
+            control = await open_control(settings, [_shown(udp) for udp, _ in pairs])
             tune_collector()
-            self._say_ready(pairs, admin_at)
+            self._say_ready(pairs, admin_at, control)
             await self._stopping.wait()
             logger.info("stopping: answering what is under way")
+            if control is not None:
+                await control.close()
             await driver.stop(settings.policy.ask.deadline)
             if keeper is not None:
                 await keeper.stop()
@@ -113,7 +121,12 @@ class Server:
             return "the answers of an earlier run"
         return ""
 
-    def _say_ready(self, pairs: Sequence[tuple[socket.socket, socket.socket]], admin: str) -> None:
+    def _say_ready(
+        self,
+        pairs: Sequence[tuple[socket.socket, socket.socket]],
+        admin: str,
+        control: Control | None,
+    ) -> None:
         listening = ", ".join(_shown(udp) for udp, _ in pairs)
         zones = "; ".join(
             f"{zone.name} -> {', '.join(str(u) for u in zone.upstreams)}"
@@ -121,8 +134,9 @@ class Server:
         )
         took = (clock.now() - self._began) * 1000
         logger.info(
-            "dnsguard %s ready in %.0f ms: listening on %s (UDP, TCP); upstreams %s; admin %s",
-            __version__, took, listening, zones, admin,
+            "dnsguard %s ready in %.0f ms: listening on %s (UDP, TCP); upstreams %s; admin %s; "
+            "control %s",
+            __version__, took, listening, zones, admin, control.path if control else "off",
         )  # fmt: skip
 
     # -- signals ----------------------------------------------------------------------------
@@ -199,12 +213,50 @@ def open_store(settings: Settings, driver: Driver) -> Keeper | None:
     if settings.store.dir is None:
         return None
     from dnsguard.store.keeper import Keeper
-    from dnsguard.store.place import Place, directory_name
+    from dnsguard.store.place import Place
 
     place = Place(settings.store.dir, directory_name(str(settings.listen[0])))
     keeper = Keeper(place, settings.store, driver.engine, report)
     keeper.start()
     return keeper
+
+
+class Control:
+    """The control socket of one process, open."""
+
+    def __init__(self, server: ControlServer, file: SocketFile) -> None:
+        self.path = file.path
+        self._server = server
+        self._file = file
+
+    async def close(self) -> None:
+        """Take the socket away, and drop whoever is connected."""
+        self._file.remove()
+        await self._server.close()
+
+
+async def open_control(settings: Settings, listening: Sequence[str]) -> Control | None:
+    """Open the control socket: in the state directory, else in the user's runtime directory.
+
+    `listening` are the addresses that are bound. Without a control socket names are answered as
+    well as with one, so it is only a warning if none can be had.
+    """
+    places = [(runtime_root(os.environ), directory_name(listening[0]))]
+    if settings.store.dir is not None:
+        places.insert(0, (settings.store.dir, directory_name(str(settings.listen[0]))))
+    why = []
+    for root, name in places:
+        file = SocketFile(root, name)
+        try:
+            sock = file.bind()
+        except ControlError as error:
+            why.append(str(error))
+            continue
+        server = ControlServer(verbs(listening))
+        await server.listen(sock)
+        return Control(server, file)
+    logger.warning("no control socket, so no command can reach this instance: %s", "; ".join(why))
+    return None
 
 
 def _advice(error: OSError, port: int) -> str:

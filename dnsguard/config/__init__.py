@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dnsguard.config.addresses import Address, Network
 from dnsguard.config.keys import Given, Origin
-from dnsguard.config.loading import Effective, Settings, load, others, resolv_conf
+from dnsguard.config.loading import Effective, Settings, load, others, resolv_conf, store_dir
 
 __all__ = [
     "Address",
@@ -21,4 +21,5 @@ __all__ = [
     "load",
     "others",
     "resolv_conf",
+    "store_dir",
 ]

@@ -35,6 +35,7 @@ CONFIG_VARIABLE = f"{keys.ENV_PREFIX}CONFIG"
 RESOLV_CONF = Path("/etc/resolv.conf")
 NAMESERVERS_MAX = 3  # resolv.conf(5), MAXNS: no libc looks at a fourth
 DNS_PORT = 53
+SOME_SERVER = "192.0.2.53"  # where settings are read that have nothing to do with upstreams
 _STATE_DIRS = (
     ("STATE_DIRECTORY", ""),
     ("XDG_STATE_HOME", "/dnsguard"),
@@ -200,6 +201,11 @@ def _read_list(
     if key.needed and not texts:
         mistakes.append(Mistake(place, "", f"at least one item ({key.allowed}): {key.needed}"))
     return tuple(items)
+
+
+def store_dir(environ: Mapping[str, str]) -> str | None:
+    """Where a server started with this environment keeps its state; None if nowhere."""
+    return load((), environ, system_resolvers=lambda: (SOME_SERVER,)).store.dir
 
 
 def state_dir(environ: Mapping[str, str]) -> tuple[str | None, str]:

@@ -10,13 +10,16 @@ starts it.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import functools
 import inspect
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -262,15 +265,24 @@ class Serve:
 DNSGUARD = ("-m", "dnsguard")
 
 
+@functools.cache
+def runtime_dir() -> str:
+    """A directory for control sockets, gone with this run."""
+    found = tempfile.mkdtemp(prefix="dnsguard-tests-")
+    atexit.register(shutil.rmtree, found, ignore_errors=True)
+    return found
+
+
 async def start(
     *arguments: str, environ: dict[str, str] | None = None, program: Sequence[str] = DNSGUARD
 ) -> Serve:
     """Start `serve` with these arguments and no others; it knows nothing of earlier ones."""
     clean = {name: text for name, text in os.environ.items() if not name.startswith("DNSGUARD_")}
+    own = {"DNSGUARD_STORE__DIR": "off", "XDG_RUNTIME_DIR": runtime_dir()}
     process = await asyncio.create_subprocess_exec(
         sys.executable, *program, "serve", *arguments,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-        env=clean | {"DNSGUARD_STORE__DIR": "off"} | (environ or {}),
+        env=clean | own | (environ or {}),
     )  # fmt: skip
     return Serve(process)
 
