@@ -81,6 +81,7 @@ SILENCE_TIMES = 1.5  # times the slowest round trip of late, before slow is call
 USUAL_SECONDS = 600.0  # how slowly the usual round trip follows the present one
 USUAL_SAMPLES = 16  # until so many samples, the usual one follows as fast as the present one
 LAGGING_TIMES, LAGGING_MIN = 4.0, 0.1  # present over usual, and seconds, to be called lagging
+PRESENT_SECONDS = 10.0  # how long a measured round trip says anything of the present one
 
 
 class RoundTrip:
@@ -98,6 +99,8 @@ class RoundTrip:
         if self._samples == 0:
             self.present = self.usual = seconds
             self.spread = seconds / 2
+        elif now - self.at > PRESENT_SECONDS:
+            self.present = seconds
         self._samples += 1
         self.present += (seconds - self.present) / 8
         self.slowest = max(seconds, self.slowest + (seconds - self.slowest) / 8)
@@ -119,8 +122,10 @@ class RoundTrip:
         """Return how long nothing must have come before it is silent and not merely slow."""
         return max(self.timeout(), SILENCE_TIMES * self.slowest)
 
-    def lagging(self) -> bool:
+    def lagging(self, now: float) -> bool:
         """True while answers come, but far later than they usually do."""
+        if now - self.at > PRESENT_SECONDS:
+            return False
         return self.present > max(LAGGING_MIN, LAGGING_TIMES * self.usual)
 
 

@@ -148,7 +148,7 @@ class Sending:
             zone.ramp += 1
         while zone.queue and not zone.outage and zone.room(now):
             waiting = zone.queue.popleft()
-            if waiting.queued and not waiting.over:
+            if waiting.queued and not waiting.over and now < waiting.ends:
                 self.unqueue(waiting, now)
 
     def move(self, find: Callable[[bytes], ZoneState], now: float) -> None:

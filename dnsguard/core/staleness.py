@@ -36,7 +36,7 @@ def judge(entry: Entry, now: float) -> tuple[Verdict, str]:
         return Verdict.STALE, entry.reason
     if not zone.waits or not zone.room(now):
         return Verdict.STALE, "outage"
-    if zone.stale.mode == "immediate" or zone.lagging():
+    if zone.stale.mode == "immediate" or zone.lagging(now):
         return Verdict.BEHIND, "timeout"
     return Verdict.VERIFY, ""
 

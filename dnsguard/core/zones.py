@@ -81,11 +81,11 @@ class ZoneState:
         """False while every upstream has evidence against it: then nobody is made to wait."""
         return any(server.health.up for server in self.servers)
 
-    def lagging(self) -> bool:
+    def lagging(self, now: float) -> bool:
         """True if the upstream that would be asked answers, but far later than it usually does."""
         for server in self.servers:
             if server.health.up:
-                return server.health.trip.lagging()
+                return server.health.trip.lagging(now)
         return False
 
     def timeout(self) -> float:

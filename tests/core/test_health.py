@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 from dnsguard.core.health import (
     BAD_STRIKES,
     JITTER,
+    PRESENT_SECONDS,
     PROBE_FIRST,
     SILENCE_TIMES,
     TABLE,
@@ -159,7 +160,7 @@ def test_silence_is_longer_than_the_slowest_answer_of_late() -> None:
 def test_timeouts_before_and_after_the_first_measurement() -> None:
     trip = RoundTrip()
     assert trip.timeout() == TIMEOUT_UNKNOWN
-    assert not trip.lagging()
+    assert not trip.lagging(0.0)
     trip.add(0.0001, 0.0)
     assert trip.timeout() == TIMEOUT_MIN
     slow = RoundTrip()
@@ -189,11 +190,22 @@ def test_turning_slow_is_noticed_and_not_merely_awaited_longer() -> None:
     before = trip.timeout()
     for index in range(3):
         trip.add(1.0, 61.0 + index)
-    assert trip.lagging()
+    assert trip.lagging(63.0)
     assert trip.timeout() < 2 * before + TIMEOUT_MIN
     for index in range(30):
-        trip.add(0.002, 70.0 + index)
-    assert not trip.lagging()
+        trip.add(0.002, 64.0 + index)
+    assert not trip.lagging(94.0)
+
+
+def test_what_was_slow_long_ago_says_nothing_of_now() -> None:
+    trip = settled(0.002)
+    for index in range(3):
+        trip.add(1.0, 61.0 + index)
+    assert trip.lagging(63.0 + PRESENT_SECONDS)
+    assert not trip.lagging(63.1 + PRESENT_SECONDS)
+    trip.add(0.002, 80.0)  # and the first answer after a pause speaks for itself
+    assert trip.present == pytest.approx(0.002)
+    assert not trip.lagging(80.0)
 
 
 def test_slow_for_good_becomes_the_usual() -> None:
@@ -201,8 +213,8 @@ def test_slow_for_good_becomes_the_usual() -> None:
     for index in range(3600):
         trip.add(0.5, 61.0 + index)
     assert trip.usual == pytest.approx(0.5, rel=0.05)
-    assert not trip.lagging()
+    assert not trip.lagging(3660.0)
 
 
 def test_a_far_upstream_is_not_lagging() -> None:
-    assert not settled(0.3).lagging()
+    assert not settled(0.3).lagging(60.0)

@@ -132,11 +132,11 @@ def test_lagging_is_asked_of_the_first_that_is_up() -> None:
         second.health.trip.add(0.001, float(index))
     for index in range(4):
         first.health.trip.add(1.0, 60.0 + index)
-    assert state.lagging()
+    assert state.lagging(70.0)
     kill(first, 70.0)
-    assert not state.lagging()
+    assert not state.lagging(70.0)
     kill(second, 70.0)
-    assert not state.lagging()
+    assert not state.lagging(70.0)
 
 
 # -- names to probe with ------------------------------------------------------------------------

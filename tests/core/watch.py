@@ -125,6 +125,27 @@ class Watch:
         self._attempts = max(self._attempts, ask.attempts)
         self._closed.clear()
 
+    def inherit(self, before: Watch) -> None:
+        """Go on for an engine that begins anew: what upstreams said before it is still known."""
+        self._versions = before._versions
+        self._deadline, self._attempts = before._deadline, before._attempts
+
+    def forget_waiting(self) -> None:
+        """The process was killed: nobody who waits will be answered."""
+        self._waiting.clear()
+
+    def slept(self, seconds: float) -> None:
+        """The machine slept, and who waited slept with it or waits no longer."""
+        for asked in self._waiting.values():
+            asked.at += seconds
+
+    def restored(self, key: bytes, wire: bytes, stored: float, now: float) -> None:
+        """An answer came back from a disk: it counts as stale, and dies when it would have."""
+        found = read(wire)
+        life, most = self._life(found)
+        self._versions[key, found.sign] = Version(stored, min(life, now - stored), most)
+        self._latest[key] = found.sign
+
     def patience(self) -> float:
         """The longest that anybody may have to wait, in seconds."""
         return self._deadline + SLACK
@@ -212,6 +233,14 @@ class Watch:
 
     def said(self, key: bytes, found: Read, now: float) -> None:
         """An upstream said `found` of the question in `key`, now or before the last restart."""
+        life, most = self._life(found)
+        self._versions[key, found.sign] = Version(now, life, most)
+        entry = self.engine.cache.get(key)
+        if entry is not None and entry.stored == now:
+            self._latest[key] = found.sign
+
+    def _life(self, found: Read) -> tuple[float, int]:
+        """How long an answer lives in seconds, and the highest TTL in it."""
         limits = self.engine.policy.cache
         if found.data or found.negative_life is None:
             life = float(min((*found.ttls, limits.max_ttl))) if found.ttls else 0.0
@@ -219,10 +248,7 @@ class Watch:
         else:
             life = float(min(found.negative_life, limits.max_negative_ttl))
             most = int(life)
-        self._versions[key, found.sign] = Version(now, life, most)
-        entry = self.engine.cache.get(key)
-        if entry is not None and entry.stored == now:
-            self._latest[key] = found.sign
+        return life, most
 
     # -- every step -------------------------------------------------------------------------
 
