@@ -206,7 +206,7 @@ class Storm:
             world.advance(0.5)
         for one in asked:
             said = one.read()
-            assert said.rcode == "NOERROR" and said.data == ("10.1.0.251",) and not said.ede, said
+            assert (said.rcode, said.data, said.ede) == ("NOERROR", ("10.1.0.251",), ()), said
         world.finish()
         asking = world.engine.asking
         left = [f for f in asking.flights.values() if f.waiters]
