@@ -141,9 +141,9 @@ class Asking:
         server = ask.server
         health = server.health if not ask.stream else server.health_over(True)
         health.outcomes["ok"] += 1
-        trip = health.trip
-        if now - trip.at >= SAMPLE_PAUSE:
-            trip.add(now - ask.sent, now)
+        trip, took = health.trip, now - ask.sent
+        if now - trip.at >= SAMPLE_PAUSE and took <= self.policy.ask.deadline:  # later: we slept
+            trip.add(took, now)
             for zone in server.zones:
                 zone.settle()
         if health.state is _UP:

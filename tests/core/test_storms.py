@@ -78,3 +78,23 @@ def test_an_upstream_that_was_slow_long_ago_is_asked_first_again() -> None:
     world.behave("ok")
     world.advance(60.0)
     assert not any(world.resolve(name).read().ede for name in names[7:])
+
+
+@pytest.mark.parametrize("asleep", [60.0, 100_000.0])
+def test_the_time_we_slept_is_not_the_upstreams_round_trip(asleep: float) -> None:
+    """Found by a storm: its next probe was due a day after it had come back."""
+    world = DurableWorld(one_zone(), 1)
+    world.put("web.example", "A", 1, "10.1.0.1")
+    world.resolve("web.example")
+    world.advance(5.0)
+    asked = world.ask("web.example")
+    world.sleep(asleep)
+    world.until_answered(asked)
+    world.behave("closed")
+    world.advance(2.0)
+    world.resolve("web.example")
+    world.advance(60.0)
+    assert world.engine.zones.root.outage
+    world.behave("ok")
+    world.advance(6.0)
+    assert not world.resolve("web.example").read().ede
