@@ -26,6 +26,7 @@ from dnsguard.core.policy import (
     Policy,
     PrefetchPolicy,
     StalePolicy,
+    Transport,
     Upstream,
     Zone,
 )
@@ -36,6 +37,7 @@ from tests.core.world import World
 HOSTS = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
 NAMES = [*(f"web{n}.cluster.local" for n in range(8)), "www.shop.example", "gone.cluster.local"]
 MANNERS = [*sorted(KINDS), "itself"]
+TRANSPORTS: tuple[Transport, ...] = ("udp", "udp", "udp", "tcp", "tls")
 SLEEPS = (2.0, 400.0, 100_000.0)  # how long a machine is suspended: a moment, a lunch, a day
 PROGRESS = 200  # storms between two lines of progress
 
@@ -101,7 +103,7 @@ def draw_policy(chance: random.Random) -> Policy:
     )
 
     def upstreams() -> tuple[Upstream, ...]:
-        transport = chance.choice(["udp", "udp", "udp", "tcp", "tls"])
+        transport: Transport = chance.choice(TRANSPORTS)
         hosts = HOSTS[: chance.choice([1, 1, 2, 3])]
         return tuple(Upstream(host, transport=transport) for host in hosts)
 
