@@ -81,7 +81,7 @@ SILENCE_TIMES = 1.5  # times the slowest round trip of late, before slow is call
 USUAL_SECONDS = 600.0  # how slowly the usual round trip follows the present one
 USUAL_SAMPLES = 16  # until so many samples, the usual one follows as fast as the present one
 LAGGING_TIMES, LAGGING_MIN = 4.0, 0.1  # present over usual, and seconds, to be called lagging
-PRESENT_SECONDS = 10.0  # how long a measured round trip says anything of the present one
+PRESENT_SECONDS = 30.0  # how long a measured round trip says anything of the present one
 
 
 class RoundTrip:
