@@ -23,6 +23,7 @@ from dnsguard.admin.socket_file import SocketFile, runtime_root
 from dnsguard.admin.verbs import verbs
 from dnsguard.config import Settings
 from dnsguard.core.actions import Notice
+from dnsguard.core.engine import Engine
 from dnsguard.errors import ConfigError, ControlError, DnsguardError
 from dnsguard.logs import logger
 from dnsguard.net.accept import bind_tcp
@@ -76,7 +77,7 @@ class Server:
             self._watch_signals()
             if keeper is not None:
                 await keeper.loaded()
-            control = await open_control(settings, [_shown(udp) for udp, _ in pairs])
+            control = await open_control(settings, driver.engine, [_shown(udp) for udp, _ in pairs])
             tune_collector()
             self._say_ready(pairs, admin_at, control)
             await self._stopping.wait()
@@ -102,7 +103,7 @@ class Server:
 
         counts = None if self._keeper is None else self._keeper.counts
         exporter = Exporter(driver.engine, driver.numbers, counts)
-        server = HttpServer(routes(exporter, self._missing))
+        server = HttpServer(routes(exporter, driver.engine, self._missing))
         try:
             port = await server.listen(address.host, address.port)
         except OSError as error:
@@ -235,7 +236,9 @@ class Control:
         await self._server.close()
 
 
-async def open_control(settings: Settings, listening: Sequence[str]) -> Control | None:
+async def open_control(
+    settings: Settings, engine: Engine, listening: Sequence[str]
+) -> Control | None:
     """Open the control socket: in the state directory, else in the user's runtime directory.
 
     `listening` are the addresses that are bound. Without a control socket names are answered as
@@ -252,7 +255,7 @@ async def open_control(settings: Settings, listening: Sequence[str]) -> Control 
         except ControlError as error:
             why.append(str(error))
             continue
-        server = ControlServer(verbs(listening))
+        server = ControlServer(verbs(engine, listening))
         await server.listen(sock)
         return Control(server, file)
     logger.warning("no control socket, so no command can reach this instance: %s", "; ".join(why))

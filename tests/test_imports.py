@@ -29,16 +29,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "core": {"errors"},
     "clock": {"errors"},
     "logs": {"errors"},
+    "message_text": {"core", "errors"},
     "config": {"core", "errors"},
     "net": BELOW_EDGES,
     "store": BELOW_EDGES,
-    "admin": BELOW_EDGES,
+    "admin": BELOW_EDGES | {"message_text"},
     "kube": BELOW_EDGES,
     "demo": BELOW_EDGES | {"config"},
     "sim": BELOW_EDGES,
     "bench": BELOW_EDGES | {"net"},  # the generator shares the proxy's batched system calls
     "server": EDGES | BELOW_EDGES | {"config", "logs"},
-    "cli": EDGES | BELOW_EDGES | {"config", "server", "demo", "sim", "bench"},
+    "cli": EDGES | BELOW_EDGES | {"config", "server", "demo", "sim", "bench", "message_text"},
     "__main__": {"cli"},
 }
 

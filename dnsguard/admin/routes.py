@@ -6,14 +6,24 @@ for, and must not make a kubelet restart it or take it out of service.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from typing import Any
 
+from dnsguard import clock, message_text
+from dnsguard.admin import facts
 from dnsguard.admin.http import Reply, Request, Route
 from dnsguard.admin.metrics import Exporter
+from dnsguard.core.engine import Engine
+from dnsguard.errors import WireError
 
 
-def routes(exporter: Exporter, ready: Callable[[], str]) -> Mapping[str, Route]:
+class _Wrong(Exception):
+    """A parameter that cannot be used; the text says what would be right."""
+
+
+def routes(exporter: Exporter, engine: Engine, ready: Callable[[], str]) -> Mapping[str, Route]:
     """Return the routes. `ready` returns what is still missing, or nothing."""
 
     def livez(_: Request) -> Reply:
@@ -29,4 +39,53 @@ def routes(exporter: Exporter, ready: Callable[[], str]) -> Mapping[str, Route]:
         body, content_type = exporter.render(request.headers.get("accept", ""))
         return Reply(HTTPStatus.OK, body, content_type)
 
-    return {"/livez": livez, "/readyz": readyz, "/metrics": metrics}
+    def cache(name: str, qtype: int | None) -> dict[str, Any]:
+        return facts.cache_facts(engine, name, qtype, clock.now())
+
+    def explain(name: str, qtype: int | None) -> dict[str, Any]:
+        return facts.explain_facts(engine, name, 1 if qtype is None else qtype, clock.now())
+
+    return {
+        "/livez": livez,
+        "/readyz": readyz,
+        "/metrics": metrics,
+        "/api/v1/cache": _of_a_name(cache),
+        "/api/v1/explain": _of_a_name(explain),
+    }
+
+
+def _of_a_name(tell: Callable[[str, int | None], dict[str, Any]]) -> Route:
+    """Return a route that takes the parameters `name` and `type`, and answers in JSON."""
+
+    def route(request: Request) -> Reply:
+        try:
+            name, qtype = _name_and_type(request.parameters)
+            body = tell(name, qtype)
+        except (_Wrong, WireError) as wrong:
+            return _json(HTTPStatus.BAD_REQUEST, {"error": str(wrong)})
+        return _json(HTTPStatus.OK, body)
+
+    return route
+
+
+def _name_and_type(parameters: Mapping[str, list[str]]) -> tuple[str, int | None]:
+    for known in parameters:
+        if known not in ("name", "type"):
+            raise _Wrong(f"no such parameter: {known!r}; there are: name, type")
+    for known, values in parameters.items():
+        if len(values) > 1:
+            raise _Wrong(f"the parameter {known!r} stands there {len(values)} times; once, please")
+    if "name" not in parameters:
+        raise _Wrong("the parameter 'name' is missing: write ?name=web.default.svc.cluster.local")
+    (name,) = parameters["name"]
+    if "type" not in parameters:
+        return name, None
+    try:
+        return name, message_text.type_number(parameters["type"][0])
+    except ValueError as wrong:
+        raise _Wrong(str(wrong)) from None
+
+
+def _json(status: HTTPStatus, body: Mapping[str, Any]) -> Reply:
+    text = json.dumps(body, ensure_ascii=False, indent=1)
+    return Reply(status, text.encode() + b"\n", "application/json")

@@ -7,17 +7,42 @@ read and change is handed to `verbs`. The same words are the CLI's (see `cli/ins
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from dnsguard import __version__
+from dnsguard import __version__, clock, message_text
+from dnsguard.admin import facts
 from dnsguard.admin.control import Arguments, Facts, Verb
+from dnsguard.core.engine import Engine
+from dnsguard.errors import ControlError, WireError
 
 
-def verbs(listening: Sequence[str]) -> Mapping[str, Verb]:
-    """Return the table. `listening` is where queries are answered, in words."""
+def verbs(engine: Engine, listening: Sequence[str]) -> Mapping[str, Verb]:
+    """Return the table for one engine. `listening` is where queries are answered, in words."""
 
     def instance(arguments: Arguments) -> Facts:
         arguments.end()
         return {"version": __version__, "pid": os.getpid(), "listening": list(listening)}
 
-    return {"instance": Verb(instance)}
+    def explain(arguments: Arguments) -> Facts:
+        name, qtype = arguments.text("name"), type_of(arguments)
+        arguments.end()
+        with understood():
+            return facts.explain_facts(engine, name, qtype, clock.now())
+
+    return {"instance": Verb(instance), "explain": Verb(explain)}
+
+
+def type_of(arguments: Arguments) -> int:
+    """Return the record type that a request is about; A if it names none."""
+    with understood():
+        return message_text.type_number(arguments.text("type", "A"))
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Tell whoever asked of a name or a type that is none."""
+    try:
+        yield
+    except (WireError, ValueError) as wrong:
+        raise ControlError(str(wrong)) from None

@@ -19,6 +19,7 @@ COMMANDS = {
     "serve": "Answer DNS queries, also when the upstream does not.",
     "demo": "Watch an outage, with and without dnsguard.",
     "check": "Print the effective settings, or every mistake.",
+    "explain": "Say why a name is answered as it is.",
     "query": "Ask a DNS server one question.",
     "bench": "Measure DNS servers: dnsguard, or any other.",
 }

@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from dnsguard.cli import message_text
+from dnsguard import message_text
 from dnsguard.core import wire
 from dnsguard.core.framing import FrameReader, frame
 from dnsguard.errors import UpstreamError, WireError
@@ -88,18 +88,11 @@ def parse_server(text: str) -> Server:
 
 def parse_type(text: str) -> int:
     """`AAAA`, `TYPE65`, `65` in any case. Raises ValueError."""
-    from dnslib import QTYPE
-
-    upper = text.upper()
-    number = upper.removeprefix("TYPE")
-    if upper in QTYPE.reverse:
-        value = int(QTYPE.reverse[upper])
-    elif number.isascii() and number.isdecimal() and 0 < int(number) < 65536:
-        value = int(number)
-    else:
-        raise ValueError(f"{text!r} is not a record type: write A, AAAA, SRV, … or TYPE65")
+    value = message_text.type_number(text)
     if value in TRANSFERS:
-        raise ValueError(f"{upper} is a zone transfer, which this command cannot print; use dig")
+        raise ValueError(
+            f"{text.upper()} is a zone transfer, which this command cannot print; use dig"
+        )
     return value
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dnsguard.admin.http import HttpServer
@@ -12,6 +14,7 @@ from dnsguard.admin.metrics import Exporter
 from dnsguard.admin.routes import routes
 from tests.admin.test_http import Caller, calling
 from tests.net.running import HOST, Scene, later, on_both_loops, scene
+from tests.net.upstream import address_of
 
 
 class Readiness:
@@ -24,7 +27,7 @@ class Readiness:
 async def admin(stage: Scene, readiness: Readiness) -> AsyncIterator[Caller]:
     driver = stage.proxy.driver
     exporter = Exporter(driver.engine, driver.numbers)
-    server = HttpServer(routes(exporter, lambda: readiness.missing))
+    server = HttpServer(routes(exporter, driver.engine, lambda: readiness.missing))
     port = await server.listen(HOST, 0)
     async with calling(port) as calls:
         yield calls
@@ -73,3 +76,60 @@ async def test_metrics_come_in_the_format_that_was_asked_for() -> None:
         assert modern.read().endswith(b"# EOF\n")
         head = await calls.get("/metrics", "HEAD")
         assert int(head.headers["Content-Length"]) > 1000
+
+
+@on_both_loops
+async def test_what_is_remembered_under_a_name() -> None:
+    async with scene() as stage, admin(stage, Readiness()) as calls:
+        await stage.udp.resolve("www.test")
+        reply = await calls.get("/api/v1/cache?name=WWW.test")
+        assert reply.headers["Content-Type"] == "application/json"
+        found = json.loads(reply.read())
+        assert found["name"] == "www.test."
+        (entry,) = found["entries"]
+        assert (entry["type"], entry["kind"], entry["verdict"]) == ("A", "positive", "fresh")
+        assert entry["failed"] is None
+        assert address_of("www.test") in entry["records"][0]
+        for missing in ("/api/v1/cache?name=www.test&type=AAAA", "/api/v1/cache?name=x.test"):
+            assert json.loads((await calls.get(missing)).read())["entries"] == []
+        assert len(stage.upstream.seen) == 1
+
+
+@on_both_loops
+async def test_why_a_name_is_answered_as_it_is() -> None:
+    async with scene("upstream.deadline=20s") as stage, admin(stage, Readiness()) as calls:
+        stage.upstream.behave("short-lived")
+        await stage.udp.resolve("www.test")
+        stage.upstream.stop()
+        later(2.0)
+        assert (await stage.udp.resolve("www.test")).ede == [3]
+        found = json.loads((await calls.get("/api/v1/explain?name=www.test&type=a")).read())
+        assert (found["name"], found["type"], found["source"]) == ("www.test.", "A", "stale")
+        assert found["zone"]["state"] == "outage"
+        assert found["entry"]["failed"]["reason"] == "unreachable"
+        assert "zone . has been in outage for" in found["words"]["why"]
+        nothing = json.loads((await calls.get("/api/v1/explain?name=x.test")).read())
+        assert (nothing["source"], nothing["entry"]) == ("nothing", None)
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("", "the parameter 'name' is missing: write ?name="),
+        ("?name=a..b", "a label of none or over 63 octets"),
+        ("?name=a.test&type=NONE", "'NONE' is not a record type: write A, AAAA, SRV"),
+        ("?name=a.test&type=0", "'0' is not a record type"),
+        ("?name=a.test&type=65536", "'65536' is not a record type"),
+        ("?name=a.test&name=b.test", "'name' stands there 2 times; once, please"),
+        ("?name=a.test&typ=A", "no such parameter: 'typ'; there are: name, type"),
+    ],
+)
+@on_both_loops
+async def test_bad_parameters_are_told_what_would_be_right(query: str, why: str) -> None:
+    async with scene() as stage, admin(stage, Readiness()) as calls:
+        for path in ("/api/v1/cache", "/api/v1/explain"):
+            reply = await calls.get(path + query)
+            assert reply.status == 400
+            assert why in json.loads(reply.read())["error"]
+            assert (await calls.get(path + query, "POST")).status == 405
+        assert (await calls.get("/api/v1/else" + query)).status == 404

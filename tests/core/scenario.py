@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dns.flags
+import dns.rdatatype
 
 from dnsguard.config.keys import Given, Origin
 from dnsguard.config.loading import load
 from dnsguard.config.units import read_duration
+from dnsguard.core.explain import explain
 from tests.core.watch import Asked
 from tests.core.world import START, World
 
@@ -117,6 +119,7 @@ class Player:
             "expect": self._expect,
             "packets": self._packets,
             "zone": self._zone,
+            "explain": self._explain,
             "said": self._said,
             "stop": lambda words: self.world.stop(),
         }
@@ -220,6 +223,15 @@ class Player:
         zones = {zone.name: zone for zone in self.world.engine.zones.all}
         assert state in ("normal", "outage")
         assert zones[name].outage is (state == "outage"), f"the zone is not in {state}"
+
+    def _explain(self, words: Words) -> None:
+        """Where the answer to a question would come from, and words that say so."""
+        name, rtype, source = words.next(), words.next(), words.next()
+        text = " ".join(words.rest())
+        world = self.world
+        found = explain(world.engine, name, dns.rdatatype.from_text(rtype), world.now)
+        assert found.source == source, f"it is {found.source}: {dict(found.words)}"
+        assert any(text in sentence for sentence in found.words.values()), dict(found.words)
 
     def _said(self, words: Words) -> None:
         """A notice with this text was made so many times."""

@@ -13,7 +13,7 @@ import pytest
 from dnslib import EDNS0, RR, A, DNSRecord
 from hypothesis import given, strategies as st
 
-from dnsguard.cli import message_text
+from dnsguard import message_text
 from dnsguard.demo.cluster import ClusterDns
 from dnsguard.demo.zone import Question, questions
 

@@ -105,6 +105,26 @@ def type_name(number: int) -> str:
     return str(QTYPE.forward.get(number, f"TYPE{number}"))
 
 
+def type_number(text: str) -> int:
+    """`AAAA`, `TYPE65`, `65` in any case. Raises ValueError that says what would be right."""
+    from dnslib import QTYPE
+
+    upper = text.upper()
+    number = upper.removeprefix("TYPE")
+    if upper in QTYPE.reverse:
+        return int(QTYPE.reverse[upper])
+    if number.isascii() and number.isdecimal() and len(number) < 6 and 0 < int(number) < 65536:
+        return int(number)
+    raise ValueError(f"{text!r} is not a record type: write A, AAAA, SRV, … or TYPE65")
+
+
+def known_types() -> list[int]:
+    """Every type that has a name here."""
+    from dnslib import QTYPE
+
+    return sorted(QTYPE.forward)
+
+
 def visible(text: str) -> str:
     """Escape what could move a terminal's cursor: the text comes from a stranger."""
     return "".join(c if c.isprintable() else f"\\{ord(c):03d}" for c in text)
@@ -127,7 +147,7 @@ def read(data: bytes) -> Message:
         for _ in range(message.counts[0]):
             name, end = _name(data, position), wire.skip_name(data, position)
             qtype, qclass = wire.OPTION.unpack_from(data, end)
-            message.questions.append((name, _class_name(qclass), type_name(qtype)))
+            message.questions.append((name, class_name(qclass), type_name(qtype)))
             position = end + wire.OPTION.size
         for section, count in zip(SECTIONS, message.counts[1:], strict=True):
             for _ in range(count):
@@ -149,7 +169,7 @@ def _name(data: bytes, position: int) -> str:
     return wire.name_text(wire.read_name(data, position))
 
 
-def _class_name(number: int) -> str:
+def class_name(number: int) -> str:
     return CLASS_NAMES.get(number, f"CLASS{number}")
 
 
@@ -171,7 +191,7 @@ def _record(data: bytes, start: int, end: int) -> Record:
     return Record(
         name=_name(data, start),
         ttl=ttl,
-        rclass=_class_name(rclass),
+        rclass=class_name(rclass),
         rtype=type_name(rtype),
         data=_data_text(data, start, end),
     )

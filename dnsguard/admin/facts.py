@@ -1,0 +1,93 @@
+"""What a running instance knows, as plain data for JSON: the same over HTTP and the control socket.
+
+Reads the engine and changes nothing. Ages are in seconds at the moment of asking.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dnsguard import message_text
+from dnsguard.core.engine import Engine
+from dnsguard.core.entry import NEVER, Entry
+from dnsguard.core.explain import KINDS, explain
+from dnsguard.core.staleness import judge
+from dnsguard.core.wire import KEY_DO, KEY_TAILS, OPTION, U16, name_octets, name_text
+from dnsguard.core.zones import ZoneState
+
+
+def entry_facts(entry: Entry, now: float, records: bool = True) -> dict[str, Any]:
+    """Return what is remembered under one key."""
+    qtype, qclass = OPTION.unpack_from(entry.key, len(entry.key) - 5)
+    tail = entry.key[-1]
+    facts: dict[str, Any] = {
+        "name": name_text(entry.key),
+        "type": message_text.type_name(qtype),
+        "class": message_text.class_name(qclass),
+        "do": bool(tail & KEY_DO),
+        "cd": bool(tail & ~KEY_DO),
+        "zone": entry.zone.name,
+        "kind": KINDS[entry.kind],
+        "verdict": judge(entry, now)[0].value,
+        "age": round(now - entry.stored, 3),
+        "ttl": entry.ttl,
+        "expires_in": round(entry.expires - now, 3),
+        "dies_in": round(entry.dies() - now, 3),
+        "hits": entry.hits,
+        "failed": None,
+    }
+    if entry.failed != NEVER:
+        facts["failed"] = {"ago": round(now - entry.failed, 3), "reason": entry.reason}
+    if records:
+        message = message_text.read(entry.wire)
+        section = "answer" if message.sections["answer"] else "authority"
+        facts["records"] = [str(record) for record in message.sections[section]]
+    return facts
+
+
+def cache_facts(engine: Engine, name: str, qtype: int | None, now: float) -> dict[str, Any]:
+    """Return what is remembered under one name, of one type or of every type with a name.
+
+    Raises `WireError` for no name.
+    """
+    octets = name_octets(name)
+    types = message_text.known_types() if qtype is None else [qtype]
+    found = [
+        entry_facts(entry, now)
+        for number in types
+        for tail in KEY_TAILS
+        if (entry := engine.cache.get(octets + U16.pack(number) + b"\0\1" + tail)) is not None
+    ]
+    return {"name": name_text(octets), "entries": found}
+
+
+def explain_facts(engine: Engine, name: str, qtype: int, now: float) -> dict[str, Any]:
+    """Return why a name is answered as it is. Raises `WireError` for no name."""
+    engine.fold(now)
+    found = explain(engine, name, qtype, now)
+    return {
+        "name": name_text(name_octets(name)),
+        "type": message_text.type_name(qtype),
+        "source": found.source,
+        "words": dict(found.words),
+        "entry": None if found.entry is None else entry_facts(found.entry, now),
+        "zone": zone_facts(found.zone, now),
+    }
+
+
+def zone_facts(zone: ZoneState, now: float) -> dict[str, Any]:
+    """Return how a zone and its upstreams are doing."""
+    return {
+        "name": zone.name,
+        "state": "outage" if zone.outage else "normal",
+        "since": round(now - zone.outage_since, 3) if zone.outage else None,
+        "upstreams": [
+            {
+                "upstream": server.label,
+                "state": server.health.state.value,
+                "reason": server.health.reason if not server.health.up else None,
+                "round_trip": server.health.trip.present or None,
+            }
+            for server in zone.servers
+        ],
+    }
