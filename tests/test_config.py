@@ -82,6 +82,7 @@ EFFECTS = [
     ("upstream.attempts", "1", "policy.ask.attempts", 1),
     ("upstream.policy", "hedged", "policy.ask.policy", "hedged"),
     ("upstream.case_randomization", "on", "policy.ask.case_randomization", True),
+    ("upstream.cookies", "off", "policy.ask.cookies", False),
     ("prefetch.fraction", "1", "policy.prefetch.fraction", 1.0),
     ("prefetch.min_hits", "5", "policy.prefetch.min_hits", 5),
     ("keep_fresh.names", "A.example., b.example", "policy.keep_fresh", ("a.example", "b.example")),

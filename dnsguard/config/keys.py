@@ -212,6 +212,8 @@ _ROWS = (
         "which upstream is asked: in the order given, the quickest, or a second one soon after"),
     Key("upstream.case_randomization", SWITCH, _ASK.case_randomization,
         "vary the case of letters in questions, which makes replies harder to forge"),
+    Key("upstream.cookies", SWITCH, _ASK.cookies,
+        "send DNS cookies (RFC 7873), which make replies hard to forge where servers know them"),
     Key("prefetch.fraction", NUMBER, _PREFETCH.fraction,
         "the last part of a TTL, in which a query refreshes the answer; 0 turns it off",
         0, 1, "it is a part of the TTL"),

@@ -123,7 +123,8 @@ def read_answer(
             elif rtype == T_OPT:
                 raise WireError("an OPT record outside of the additional section")
             position += length
-        soa_ttl, position = _read_rest(wire, position, answer, offsets, max_negative_ttl)
+        limits = (max_ttl, max_negative_ttl)
+        soa_ttl, position = _read_rest(wire, position, answer, offsets, limits, names)
     except (IndexError, StructError):
         raise WireError("a section is shorter than its count says") from None
     if position != len(wire) and position >= 0:
@@ -140,14 +141,20 @@ def _read_one(answer: Answer, wire: bytes, start: int, max_ttl: int) -> bool:
 
     Return False, with nothing said, for any other: the long way finds out what it is.
     """
-    opt = len(wire) - _OPT_OCTETS
-    if opt < start + 12 or wire[opt : opt + 3] != _OPT_START or wire[-6:-4] != b"\0\0":
+    size = len(wire)
+    if size < start + 12 + _OPT_OCTETS:
         return False
-    # Owner (a pointer to the name asked), type and class as asked; RDLENGTH up to OPT exactly.
-    if wire[start : start + 6] != b"\xc0\x0c" + wire[start - 4 : start] or wire[-2:] != b"\0\0":
+    # Owner (a pointer to the name asked), type and class as asked; OPT right behind the RDATA.
+    if wire[start : start + 6] != b"\xc0\x0c" + wire[start - 4 : start]:
         return False
     ttl, length = _TTL_LENGTH.unpack_from(wire, start + 6)
-    if length != opt - start - 12 or ttl > max_ttl or answer.rcode:
+    opt = start + 12 + length
+    if wire[opt : opt + 3] != _OPT_START or wire[opt + 5 : opt + 7] != b"\0\0":
+        return False
+    options = size - opt - _OPT_OCTETS
+    if options < 0 or options != wire[opt + 9] << 8 | wire[opt + 10]:
+        return False
+    if ttl > max_ttl or answer.rcode:
         return False
     answer.kind = Kind.POSITIVE
     answer.ttl = ttl
@@ -194,18 +201,22 @@ def _share(offsets: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _read_rest(
-    wire: bytes, position: int, answer: Answer, offsets: list[int], max_negative_ttl: int
-) -> tuple[int, int]:
+    wire: bytes, position: int, answer: Answer, offsets: list[int], limits: tuple[int, int],
+    names: dict[bytes, bytes],
+) -> tuple[int, int]:  # fmt: skip
     """Read authority and additional; fill in what is kept; return (SOA life or -1, end).
 
     Everything from OPT on is left out: OPT is ours to add, and the additional section is optional.
-    An end of -1 says that the octets after OPT were not read.
+    An end of -1 says that the octets after OPT were not read. `limits` are the maxima of any TTL
+    and of a negative answer's.
     """
+    max_ttl, max_negative_ttl = limits
     nscount = wire[8] << 8 | wire[9]
     arcount = wire[10] << 8 | wire[11]
     soa_ttl = -1
+    records: list[tuple[int, int, int, int]] = []  # owner's place, type, TTL, the TTL's place
     for _ in range(nscount):
-        position = skip_name(wire, position)
+        owner, position = position, skip_name(wire, position)
         rtype, _, ttl, length = RECORD.unpack_from(wire, position)
         offsets.append(position + 4)
         position += RECORD.size + length
@@ -214,32 +225,59 @@ def _read_rest(
         if rtype == T_SOA and soa_ttl < 0:
             if length < SOA_TAIL + 2:
                 raise WireError("an SOA record is too short")
+            # RFC 2308 section 5: the SOA goes out with the negative answer's own life.
             soa_ttl = min(ttl, U32.unpack_from(wire, position - 4)[0], max_negative_ttl)
             if ttl != soa_ttl:
-                # RFC 2308 section 5: the SOA goes out with the negative answer's own life.
                 at = offsets[-1]
                 wire = wire[:at] + U32.pack(soa_ttl) + wire[at + 4 :]
+                ttl = soa_ttl
         elif rtype == T_OPT:
             raise WireError("an OPT record outside of the additional section")
+        records.append((owner, rtype, ttl, offsets[-1]))
     answer.additional = arcount
-    answer.wire = wire
+    end = -1
     for index in range(arcount):
-        start = position
-        position = skip_name(wire, position)
+        owner, position = position, skip_name(wire, position)
         rtype, _, ttl, length = RECORD.unpack_from(wire, position)
         if rtype == T_OPT:
             answer.rcode |= ttl >> 20 & 0xFF0
             answer.additional = index
-            answer.wire = wire[:start]
             end = position + RECORD.size + length
             if end > len(wire):
                 raise WireError("the OPT record runs past the end")
-            return soa_ttl, end if index == arcount - 1 else -1
+            end = end if index == arcount - 1 else -1
+            wire, position = wire[:owner], owner
+            break
         offsets.append(position + 4)
+        records.append((owner, rtype, ttl, offsets[-1]))
         position += RECORD.size + length
+    else:
+        end = position
     if position > len(wire):
         raise WireError("a record runs past the end")
-    return soa_ttl, position
+    answer.wire = _level_rest(wire, records, max_ttl, names) if records else wire
+    return soa_ttl, end
+
+
+def _level_rest(
+    wire: bytes, records: list[tuple[int, int, int, int]], max_ttl: int, names: dict[bytes, bytes]
+) -> bytes:
+    """Level the TTLs of authority and additional, as those of the answer are.
+
+    Owners are read only where TTLs differ, and where one cannot be read, or there are too many to
+    be honest, what is left is none of an RRset's: these sections answer nothing.
+    """
+    ttls = {ttl for _, _, ttl, _ in records}
+    if len(ttls) == 1 and max_ttl >= min(ttls):
+        return wire
+    named = []
+    for owner, rtype, ttl, offset in records:
+        try:
+            name = _read_once(wire, owner, skip_name(wire, owner), names)
+        except WireError:
+            name = U32.pack(offset) + b"\xff"  # a name that no record has
+        named.append((name, rtype, ttl, offset))
+    return _level(wire, named, max_ttl)
 
 
 def _follow(cnames: dict[bytes, bytes], owners: set[bytes], name: bytes) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dnsguard.core.actions import Actions
 from dnsguard.core.answer import Answer, Kind, read_answer
 from dnsguard.core.counters import Counters
+from dnsguard.core.edns import extended_rcode
 from dnsguard.core.evidence import Evidence
 from dnsguard.core.flights import FOREVER, PROBING, Ask, Flight
 from dnsguard.core.health import Event, State
@@ -20,6 +21,7 @@ from dnsguard.core.policy import Policy
 from dnsguard.core.reply import EDE_NETWORK
 from dnsguard.core.sending import Chance, Sending
 from dnsguard.core.wire import (
+    BADCOOKIE,
     FORMERR,
     HEADER_OCTETS,
     NXDOMAIN,
@@ -101,9 +103,18 @@ class Asking:
             if not self._matches(ask, asked, question):
                 self._counters.ignored["question"] += 1
                 return False
+        if (borne := ask.server.dress.accepts(data, end)) is not True and ask.wire[8:10] != b"\0\0":
+            if borne is False:
+                self._counters.ignored["cookie"] += 1
+                return False
+            if self._unproven(ask, now):
+                return True
         rcode = flags & RCODE
         if rcode != 0 and rcode != NXDOMAIN:
-            self._bad(ask, rcode, data, now)
+            if rcode == BADCOOKIE & RCODE and extended_rcode(data, end) == BADCOOKIE:
+                self._bad_cookie(ask, now)
+            else:
+                self._bad(ask, rcode, data, now)
             return True
         if flags & TC:
             self._truncated(ask, now)
@@ -154,12 +165,56 @@ class Asking:
 
     def _truncated(self, ask: Ask, now: float) -> None:
         """Ask the same server again over TCP (RFC 7766 section 5)."""
-        flight = ask.flight
         if ask.stream:
             self._count(ask, "invalid")
             self._fail(ask, "invalid", "a truncated answer over TCP", now)
             return
         self._good(ask, now)
+        self._over_tcp(ask, now)
+
+    def forged(self, ask: Ask, now: float) -> None:
+        """Someone guesses at the id of `ask`: its answer is taken over TCP, and so cannot be one.
+
+        The guesses say nothing of the server, and no answer over UDP is believed any more.
+        """
+        if not ask.flight.over:
+            self._counters.ignored["forged"] += 1
+            self._over_tcp(ask, now)
+
+    def _unproven(self, ask: Ask, now: float) -> bool:
+        """Take a reply without a cookie from a server that gives them; True if it is not believed.
+
+        RFC 7873 section 5.3 has it thrown away. Over TCP it will be told whether the server has
+        stopped giving cookies; where TCP fails, that is what is taken for granted.
+        """
+        server = ask.server
+        if ask.stream or not server.stream_health.up:
+            server.dress.learn(b"")
+            return False
+        self._counters.ignored["cookie"] += 1
+        self._over_tcp(ask, now)
+        return True
+
+    def _bad_cookie(self, ask: Ask, now: float) -> None:
+        """The server wants its own cookie back: once more with that, then over TCP (RFC 7873 5.3).
+
+        Behind one address there may be several servers, each with a secret of its own.
+        """
+        flight, server = ask.flight, ask.server
+        self._count(ask, "badcookie")
+        server.health_over(ask.stream).heard = now
+        first = next(a for a in flight.asks if a.server is server)
+        if ask.stream:
+            self._fail(ask, "invalid", f"{server.label} answered BADCOOKIE over TCP", now)
+        elif ask is first and server.dress.server not in ask.wire:
+            flight.pending -= 1
+            self._send(flight, server, False, now, ask.probe)
+        else:
+            self._over_tcp(ask, now)
+
+    def _over_tcp(self, ask: Ask, now: float) -> None:
+        """Ask the same server again over TCP, once for a flight; this ask counts no more."""
+        flight = ask.flight
         flight.pending -= 1
         health = ask.server.stream_health
         if health.dead and now < health.probe_at:

@@ -103,6 +103,8 @@ class Engine:
                 self.counters.answers["failure", why.rcode] += 1
                 self.out.replies.append((client, reply.malformed(data, why)))
             return
+        if query.extra:
+            query.extra = reply.keepalive(self.policy.limits.tcp_idle)
         key = query.key
         entry = self.cache.get(key)
         if entry is not None and now < entry.expires:

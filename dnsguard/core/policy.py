@@ -62,6 +62,7 @@ class AskPolicy:
     attempts: int = 3  # RFC 9520 section 3.1: no more than three packets a question and server
     policy: Literal["sequential", "fastest", "hedged"] = "sequential"
     case_randomization: bool = False
+    cookies: bool = True  # RFC 7873; off for what stands behind something that drops them
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ def obey(engine: Engine, policy: Policy, now: float) -> None:
     servers = {s.upstream: s for zone in engine.zones.all for s in zone.servers}
     for server in servers.values():
         server.zones = []
+        server.dress.until = now  # it may be another from now on
     before = {zone.name: zone for zone in engine.zones.all}
     engine.policy = policy
     engine.asking.obey(policy)

@@ -30,7 +30,7 @@ from dnsguard.core.wire import (
 )
 
 EDE_STALE, EDE_STALE_NXDOMAIN, EDE_UNREACHABLE, EDE_NETWORK = 3, 19, 22, 23
-EDE_OPTION = 15
+EDE_OPTION, KEEPALIVE_OPTION = 15, 11
 EDE_NAMES = {
     EDE_STALE: "Stale Answer",
     EDE_STALE_NXDOMAIN: "Stale NXDOMAIN Answer",
@@ -53,6 +53,12 @@ def _ede(code: int, text: str) -> bytes:
     return OPTION.pack(EDE_OPTION, len(raw) + 2) + U16.pack(code) + raw
 
 
+def keepalive(seconds: float) -> bytes:
+    """Return the option that says how long a quiet connection lives (RFC 7828 section 3.1)."""
+    tenths = max(0, min(round(seconds * 10), 0xFFFF))
+    return OPTION.pack(KEEPALIVE_OPTION, U16.size) + U16.pack(tenths)
+
+
 def fresh(entry: Entry, query: Query, now: float) -> bytes:
     """Return the reply to `query` from an entry that has not expired, TTLs counted down."""
     wire = entry.wire
@@ -65,6 +71,8 @@ def fresh(entry: Entry, query: Query, now: float) -> bytes:
     body = wire[start:] if age <= 0 else _aged(wire, entry.offsets, age)[start:]
     if query.edns:
         opt = _OPT_DO if query.key[-1] & KEY_DO else _OPT_PLAIN
+        if query.extra:
+            opt = _opt(query.do, query.extra)
         out = b"".join((
             query.id, flags.to_bytes(2, "big"), wire[4:10],
             (entry.additional + 1).to_bytes(2, "big"), question, body, opt,
@@ -101,12 +109,13 @@ def stale(entry: Entry, query: Query, reason: str, now: float) -> bytes:
     if query.edns:
         code = EDE_STALE_NXDOMAIN if entry.rcode == NXDOMAIN else EDE_STALE
         do = bool(query.key[-1] & KEY_DO)
-        opt = _opt(do, _ede(code, f"{reason}, {span(now - entry.expires)} past its TTL"))
+        why = _ede(code, f"{reason}, {span(now - entry.expires)} past its TTL")
+        opt = _opt(do, query.extra + why)
         # An explanation never pushes an answer over its limit: first its text goes, then it goes.
         if len(out) + len(opt) > query.limit:
-            opt = _opt(do, _ede(code, ""))
+            opt = _opt(do, query.extra + _ede(code, ""))
         if len(out) + len(opt) > query.limit:
-            opt = _opt(do)
+            opt = _opt(do, query.extra)
         out[10:12] = U16.pack(entry.additional + 1)
         out += opt
     return bytes(out) if len(out) <= query.limit else truncated(query, entry.rcode)
@@ -137,7 +146,7 @@ def _empty(query: Query, rcode: int, extra_flags: int, options: bytes) -> bytes:
     flags = QR | RA | (query.flags & (RD | CD)) | extra_flags | rcode
     if not query.edns:
         return query.id + U16.pack(flags) + b"\0\1\0\0\0\0\0\0" + query.question
-    opt = _opt(bool(query.key[-1] & KEY_DO), options)
+    opt = _opt(query.do, query.extra + options)
     return query.id + U16.pack(flags) + b"\0\1\0\0\0\0\0\1" + query.question + opt
 
 

@@ -11,24 +11,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dnsguard.core.actions import Actions
+from dnsguard.core.edns import CLIENT_OCTETS, HEADS, Dress
 from dnsguard.core.flights import FOREVER, Ask, Flight
 from dnsguard.core.policy import Policy
 from dnsguard.core.wheel import Due, Wheel
-from dnsguard.core.wire import DO_BIT, KEY_DO, OPT_FIXED, T_OPT, UDP_MAX, spell
+from dnsguard.core.wire import spell
 from dnsguard.core.zones import Server, ZoneState
 
 HEDGE_MIN = 0.01  # seconds before a hedged question goes to the second upstream as well
-
-# Header of an ask after its id: RD and AD (RFC 6840 section 5.7), CD as the key says; one question.
-_HEADS = (b"\x01\x20\0\1\0\0\0\0", b"\x01\x30\0\1\0\0\0\0")
-# What stands before and after the question in an ask with EDNS, by the last octet of the key.
-_AROUND = tuple(
-    (
-        _HEADS[tail >> 1] + b"\0\1",
-        b"\0" + OPT_FIXED.pack(T_OPT, UDP_MAX, 0, 0, DO_BIT if tail & KEY_DO else 0, 0),
-    )
-    for tail in range(4)
-)
 
 
 class Chance(Protocol):
@@ -125,15 +115,25 @@ class Sending:
         question = flight.question
         if self.policy.ask.case_randomization:
             question = spell(question, self._chance.getrandbits(8 * len(question)))
+        dress = server.dress
+        if now >= dress.until:
+            dress = server.dress = self._dress(now)
         if server.edns_again_at > now:
-            wire = _HEADS[tail >> 1] + b"\0\0" + question
+            wire = HEADS[tail >> 1] + b"\0\0" + question
+        elif stream:
+            wire = dress.stream(question, tail, server.private)
         else:
-            before, after = _AROUND[tail]
+            before, after = dress.datagram[tail]
             wire = before + question + after
         ask = Ask(flight, server, wire, now, stream, probe)
         flight.asks.append(ask)
         flight.pending += 1
         self._out.asks.append(ask)
+
+    def _dress(self, now: float) -> Dress:
+        cookies = self.policy.ask.cookies
+        drawn = self._chance.getrandbits(8 * CLIENT_OCTETS) if cookies else 0
+        return Dress(drawn.to_bytes(CLIENT_OCTETS, "big") if cookies else b"", now)
 
     def end(self, flight: Flight, now: float) -> None:
         """Take a flight out of the table; start what waited for its place."""

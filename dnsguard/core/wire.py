@@ -23,10 +23,12 @@ STREAM_MAX = 65535
 QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
 OPCODE, RCODE = 0x7800, 0x000F
 
-NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = 0, 1, 2, 3, 4, 5
+BADVERS, BADCOOKIE = 16, 23  # RFC 6891, RFC 7873: their upper bits stand in OPT
 RCODE_NAMES = {
     0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED",
     6: "YXDOMAIN", 7: "YXRRSET", 8: "NXRRSET", 9: "NOTAUTH", 10: "NOTZONE", 16: "BADVERS",
+    23: "BADCOOKIE",
 }  # fmt: skip
 
 T_CNAME, T_SOA, T_OPT, T_TSIG, T_IXFR, T_AXFR, T_ANY = 5, 6, 41, 250, 251, 252, 255
@@ -39,6 +41,7 @@ COUNTS = Struct("!HHHH")
 U16 = Struct("!H")
 U32 = Struct("!I")
 OPTION = Struct("!HH")
+WANTS_KEEPALIVE = b"\0\x0b\0\0"  # the option as a client sends it (RFC 7828 section 3.2.1)
 
 # What DO and CD add to a key: answers with and without signatures, and answers that skipped
 # validation, are never shared (RFC 4035 section 3.2, RFC 6840; CVE-2024-0874 of a peer).
@@ -68,11 +71,12 @@ class Query:
     `id` and `question` are the client's own octets, echoed byte for byte. `limit` is the largest
     reply in octets. `key` is (lowered name, type, class, DO, CD) in one string of octets.
     `client` is opaque: whoever passed it in knows where the reply goes. `at` is when it came.
+    `extra` is what the OPT record of the reply has to say besides why an answer is stale.
     """
 
     __slots__ = (
-        "at", "client", "edns", "flags", "id", "key", "limit", "options", "qtype", "question",
-        "stream",
+        "at", "client", "edns", "extra", "flags", "id", "key", "limit", "options", "qtype",
+        "question", "stream",
     )  # fmt: skip
 
     id: bytes
@@ -82,6 +86,7 @@ class Query:
     qtype: int
     limit: int
     edns: bool
+    extra: bytes
     options: bool
     stream: bool
     client: object
@@ -136,6 +141,7 @@ def read_query(data: bytes, client: object, now: float, stream: bool = False) ->
     query.at = now
     query.stream = stream
     query.qtype = data[end] << 8 | data[end + 1]
+    query.extra = b""
     tail = KEY_CD if flags & CD else 0
     if counts[6:] == b"\0\0":
         if end + 4 != size:
@@ -150,6 +156,8 @@ def read_query(data: bytes, client: object, now: float, stream: bool = False) ->
         if opt is not None:
             if not stream:
                 query.limit = min(max(opt[0], UDP_PLAIN), UDP_MAX)
+            elif opt[3]:
+                query.extra = WANTS_KEEPALIVE
             if opt[1]:
                 tail |= KEY_DO
     # Only the name is lowered: a type such as HTTPS (65) is spelled with a capital letter too.
@@ -159,9 +167,12 @@ def read_query(data: bytes, client: object, now: float, stream: bool = False) ->
 
 def _read_opt(
     data: bytes, start: int, count: int, question: bytes
-) -> tuple[int, bool, bool] | None:
-    """Read a query's additional section; return (size, DO, has options) of its OPT, if any."""
-    found: tuple[int, bool, bool] | None = None
+) -> tuple[int, bool, bool, bool] | None:
+    """Read a query's additional section; return what its OPT says, if it has one.
+
+    That is (size, DO, has options, asks how long a connection may be quiet).
+    """
+    found: tuple[int, bool, bool, bool] | None = None
     position, size = start, len(data)
     for _ in range(count):
         try:
@@ -180,23 +191,29 @@ def _read_opt(
             continue
         if found is not None or data[owner]:
             raise Malformed("two OPT records, or one that is not at the root", FORMERR, question)
-        check_options(data, position - length, position, question)
+        keepalive = check_options(data, position - length, position, question)
         if ttl >> 16 & 0xFF:
             raise Malformed("EDNS version above 0", BADVERS, question, True)
-        found = (rclass, bool(ttl & DO_BIT), length > 0)
+        found = (rclass, bool(ttl & DO_BIT), length > 0, keepalive)
     if position != size:
         raise Malformed("octets after the last record", FORMERR, question)
     return found
 
 
-def check_options(data: bytes, start: int, end: int, question: bytes = b"") -> None:
-    """Walk the options of an OPT record; raise `Malformed` if one runs past the record's end."""
+def check_options(data: bytes, start: int, end: int, question: bytes = b"") -> bool:
+    """Walk the options of an OPT record; return whether edns-tcp-keepalive is among them.
+
+    Raises `Malformed` if one runs past the record's end.
+    """
+    keepalive = False
     while start < end:
         if start + OPTION.size > end:
             raise Malformed("an EDNS option is cut", FORMERR, question, True)
+        keepalive = keepalive or data[start : start + 2] == b"\0\x0b"
         start += OPTION.size + (data[start + 2] << 8 | data[start + 3])
     if start != end:
         raise Malformed("an EDNS option runs past the OPT record", FORMERR, question, True)
+    return keepalive
 
 
 def skip_name(data: bytes, position: int) -> int:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from dnsguard.core.edns import Dress
 from dnsguard.core.health import Health
 from dnsguard.core.policy import Policy, Upstream, Zone
 from dnsguard.core.wire import name_octets
@@ -29,14 +30,16 @@ class Server:
     """One upstream at run time: who it is and how it does over each transport."""
 
     __slots__ = (
-        "at", "edns_again_at", "health", "label", "over", "stream_health", "streams", "upstream",
-        "zones",
+        "at", "dress", "edns_again_at", "health", "label", "over", "private", "stream_health",
+        "streams", "upstream", "zones",
     )  # fmt: skip
 
     def __init__(self, upstream: Upstream, now: float) -> None:
         self.upstream = upstream
         self.label = str(upstream)
         self.streams = upstream.transport != "udp"
+        self.private = upstream.transport == "tls"
+        self.dress = Dress(b"", float("-inf"))  # made anew for the first ask
         self.zones: list[ZoneState] = []
         self.at = float("inf")  # when it is due for a probe: servers sit in the timer wheel
         self.over = True

@@ -34,6 +34,11 @@ SOCKET_BUFFER = 4 * 1024 * 1024  # a burst of some 10,000 queries while the loop
 # Ports that answer what is sent to them: a forged query from there would start a conversation
 # between servers (echo, discard, daytime, quote, chargen, time) or go nowhere (0).
 REFLECTORS = frozenset({0, 7, 9, 13, 17, 19, 37})
+# Don't fragment, and do not believe what anybody says of the path (Linux's numbers; Python has no
+# names for them): 1232 octets fit every path there is, and a forged "too big" would have the kernel
+# cut a reply into fragments, whose tails anyone can replace (RFC 9715). Our own questions are under
+# 450 octets, which no path cuts, so their sockets need none of this.
+MTU_DISCOVER, MTU_DISCOVER_6, PROBE = 10, 23, 3
 WAITING_MAX = 4096  # replies for a socket that takes none: who waits for more has asked again
 _RANGES = tuple(range(n) for n in range(BATCH + 1))
 
@@ -52,6 +57,9 @@ def bind_udp(host: str, port: int, reuse_port: bool = False) -> socket.socket:
     try:
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, MTU_DISCOVER_6, PROBE)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, MTU_DISCOVER, PROBE)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):

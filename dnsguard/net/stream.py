@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
+from dnsguard.core.edns import idle_time
 from dnsguard.core.engine import Engine
 from dnsguard.core.flights import Ask
 from dnsguard.core.framing import FrameReader, frame
@@ -20,10 +21,13 @@ from dnsguard.core.health import Event
 from dnsguard.core.zones import Server
 
 if TYPE_CHECKING:
-    from ssl import SSLContext
+    from ssl import SSLObject
+
+    from dnsguard.net.tls import Context
 
 CONNECT_SECONDS = 2.0  # half of a cold name's life: time for one more try
-IDLE_SECONDS = 10.0  # as CoreDNS's forward does: longer than a burst, shorter than a rollout
+IDLE_SECONDS = 10.0  # as CoreDNS's forward does: longer than a burst, shorter than a rollout;
+# a server that says less (RFC 7828) is taken at its word, so that its end is not found by asking
 AGE_SECONDS = 60.0
 PENDING_MAX = 1000  # asks on one connection; RFC 7766 sets no limit, an id has 65,536 values
 
@@ -36,8 +40,10 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.pending: dict[int, Ask] = {}
         self.opened = self.used = now
+        self.idle = IDLE_SECONDS
         self.served = 0
         self.transport: asyncio.Transport | None = None
+        self.tls: SSLObject | None = None
         self.task: asyncio.Task[None] | None = None
         self._early: list[bytes] = []
         self._frames = FrameReader()
@@ -60,6 +66,7 @@ class Connection(asyncio.Protocol):
         # A cast and no assertion: the faster loop's transports are not registered as such.
         transport = cast(asyncio.Transport, transport)
         self.transport = transport
+        self.tls = transport.get_extra_info("ssl_object")  # a transport that is gone has none
         if self._early:
             transport.write(b"".join(self._early))
             self._early.clear()
@@ -77,6 +84,9 @@ class Connection(asyncio.Protocol):
             elif engine.answer(ask, message, now):
                 del self.pending[ask.id]
                 self.served += 1
+                told = idle_time(message)
+                if told is not None:
+                    self.idle = min(told, IDLE_SECONDS)
         self._streams.done()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -101,7 +111,7 @@ class Streams:
         self.done = done
         self._current: dict[Server, Connection] = {}
         self._all: set[Connection] = set()
-        self._tls: SSLContext | None = None
+        self._tls: dict[Server, Context] = {}
 
     def __len__(self) -> int:
         return len(self._all)
@@ -114,6 +124,7 @@ class Streams:
                 connection is None
                 or len(connection.pending) >= PENDING_MAX
                 or now - connection.opened > AGE_SECONDS
+                or now - connection.used > connection.idle
             ):
                 connection = self._open(server, now)
             connection.send(ask, now)
@@ -127,7 +138,7 @@ class Streams:
 
     async def _connect(self, connection: Connection) -> None:
         upstream = connection.server.upstream
-        tls = self._context() if upstream.transport == "tls" else None
+        tls = self._context(connection.server) if upstream.transport == "tls" else None
         name = (upstream.server_name or upstream.host) if tls else None
         loop = asyncio.get_running_loop()
         try:
@@ -140,22 +151,19 @@ class Streams:
         finally:
             connection.task = None
 
-    def _context(self) -> SSLContext:
-        if self._tls is None:
-            import ssl
+    def _context(self, server: Server) -> Context:
+        found = self._tls.get(server)
+        if found is None:
+            from dnsguard.net.tls import context
 
-            self._tls = ssl.create_default_context()
-            self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-            self._tls.set_alpn_protocols(["dot"])
-        return self._tls
+            found = self._tls[server] = context()
+        return found
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
         """A connection is gone: its asks go once more over a new one, or have failed."""
         if connection not in self._all:
             return
-        self._all.discard(connection)
-        if self._current.get(connection.server) is connection:
-            del self._current[connection.server]
+        self._discard(connection)
         now = self.clock()
         asks = [ask for ask in connection.pending.values() if not ask.flight.over]
         connection.pending.clear()
@@ -176,7 +184,7 @@ class Streams:
             for number in [n for n, ask in pending.items() if ask.flight.over]:
                 del pending[number]
             old = now - connection.opened > AGE_SECONDS
-            if not pending and (old or now - connection.used > IDLE_SECONDS):
+            if not pending and (old or now - connection.used > connection.idle):
                 self._forget(connection)
 
     def sent_by_us(self, name: tuple[str, int], ask: Ask) -> bool:
@@ -187,10 +195,15 @@ class Streams:
                 return bool(own and own[:2] == name)
         return False
 
-    def _forget(self, connection: Connection) -> None:
+    def _discard(self, connection: Connection) -> None:
         self._all.discard(connection)
         if self._current.get(connection.server) is connection:
             del self._current[connection.server]
+        if connection.tls is not None:
+            self._tls[connection.server].remember(connection.tls)
+
+    def _forget(self, connection: Connection) -> None:
+        self._discard(connection)
         connection.close()
 
     def close(self) -> None:

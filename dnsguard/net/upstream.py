@@ -28,13 +28,17 @@ REPLY_OCTETS = 4096  # RFC 5625 section 4.4.1 asks for 4096, whatever size we ad
 READY_MAX = 256
 ENTROPY_OCTETS = 2048  # drawn from the kernel at once: 1024 ids
 
+# Wrong ids that may come to a port, besides one for every answer that came twice, before they are
+# held to be guesses: a few strays are a network's mistake, and so many guesses hit once in 10,000.
+STRAYS_MAX = 4
+
 _REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET)
 
 
 class Port:
     """One connected UDP socket and the asks that it carries, by id."""
 
-    __slots__ = ("fd", "opened", "pending", "server", "sock", "used")
+    __slots__ = ("fd", "opened", "pending", "server", "sock", "strays", "used")
 
     def __init__(self, sock: socket.socket, server: Server, now: float) -> None:
         self.sock = sock
@@ -43,6 +47,7 @@ class Port:
         self.pending: dict[int, Ask] = {}
         self.opened = now
         self.used = 0
+        self.strays = 0  # messages with an id that nobody waits for
 
 
 class Ports:
@@ -192,10 +197,21 @@ class Ports:
                 ask = pending.get(number)
                 if ask is None:
                     ignored["id"] += 1
+                    port.strays += 1
                 elif answer(ask, data, now):
                     del pending[number]
-        if not pending:
+        if port.strays > STRAYS_MAX + port.used - len(pending):
+            self._distrust(port, now)
+        elif not pending:
             self._close(port)
+
+    def _distrust(self, port: Port, now: float) -> None:
+        """Take no answer from this port any more: someone is guessing at its ids."""
+        asks = list(port.pending.values())
+        port.pending.clear()
+        self._close(port)
+        for ask in asks:
+            self._engine.asking.forged(ask, now)
 
     # -- keeping house ----------------------------------------------------------------------
 

@@ -179,7 +179,27 @@ def test_rrsets_are_levelled_apart_and_live_as_long_as_the_shortest() -> None:
     )
     assert found.kind is Kind.POSITIVE
     assert found.ttl == 20
-    assert ttls(found) == [300, 20, 20, 900, 800, 172800]
+    assert ttls(found) == [300, 20, 20, 800, 800, 86400]
+
+
+def test_records_beside_the_answer_are_levelled_and_cut_too() -> None:
+    found = told(
+        A,
+        authority="example. 900 IN NS ns.example.\nEXAMPLE. 800 IN NS ns2.example.",
+        additional="ns.example. 172800 IN A 192.0.2.53\nns.example. 60 IN AAAA 2001:db8::53\n"
+        "ns2.example. 50 IN A 192.0.2.54\nns.example. 70 IN A 192.0.2.55",
+    )
+    assert ttls(found)[1:] == [800, 800, 70, 60, 50, 70]
+    assert found.ttl == ttls(found)[0]  # they have no say in how long the answer lives
+
+
+def test_owners_that_cannot_be_read_are_cut_to_the_maximum_and_no_more() -> None:
+    wire = answer_wire(ASKED, A, additional="n.example. 90000 IN A 192.0.2.1", edns=None)
+    loop = (0xC000 | len(wire)).to_bytes(2, "big")  # a pointer to itself
+    record = loop + wire[-14:-10] + (90000).to_bytes(4, "big") + wire[-6:]
+    broken = wire[:10] + b"\0\2" + wire[12:] + record
+    found = meaning(ASKED, broken)
+    assert ttls(found)[1:] == [86400, 86400]
 
 
 @pytest.mark.parametrize(

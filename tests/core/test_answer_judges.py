@@ -82,11 +82,16 @@ def story(wire: bytes) -> tuple[Kind, int, list[int]]:
     found = [rrsets[record.name, record.rdtype] for record in message.answer]
     shortest = min(found, default=MAX_TTL)
     life = -1
-    for record, plain in zip(message.authority, raw.auth, strict=True):
+    rest: dict[tuple[Any, int], int] = {}
+    beside = [r for r in message.additional if r.rdtype != dns.rdatatype.OPT]
+    others = [r for r in raw.ar if r.rtype != dnslib.QTYPE.OPT]
+    for record, plain in zip([*message.authority, *beside], [*raw.auth, *others], strict=True):
         ttl = plain.ttl
         if record.rdtype == dns.rdatatype.SOA and life < 0:
             life = ttl = min(ttl, record[0].minimum, MAX_NEGATIVE)
-        found.append(ttl)
+        key = (record.name, record.rdtype)
+        rest[key] = min(rest.get(key, MAX_TTL), ttl)
+    found += [rest[record.name, record.rdtype] for record in message.authority]
     reached, chained = follow(message)
     if message.rcode() == 0 and reached:
         return Kind.POSITIVE, shortest, found

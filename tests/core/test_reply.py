@@ -213,6 +213,24 @@ def test_stale_says_so_to_those_who_can_hear_it(kept: Entry, code: int, do: bool
     assert plain.edns == -1
 
 
+@pytest.mark.parametrize(("seconds", "tenths"), [(0.0, 0), (10.0, 100), (0.25, 2), (1e9, 65535)])
+def test_how_long_a_connection_lives_is_said_in_every_reply_to_who_asks(
+    seconds: float, tenths: int
+) -> None:
+    wish = query("www.example.", options=(dns.edns.GenericOption("KEEPALIVE", b""),))
+    asked = read_query(wish, CLIENT, 0.0, stream=True)
+    assert asked.extra
+    assert not read_query(wish, CLIENT, 0.0).extra
+    asked.extra = reply.keepalive(seconds)
+    kept = remembered()
+    for wire in (
+        reply.fresh(kept, asked, 100.0), reply.stale(kept, asked, "outage", LATE),
+        reply.failure(asked, 2), reply.failure(asked, 2, EDE_NETWORK, "text"),
+    ):  # fmt: skip
+        option = next(o for o in dns.message.from_wire(wire).options if int(o.otype) == 11)
+        assert option.to_wire() == tenths.to_bytes(2, "big")
+
+
 def test_failure_says_why_to_those_who_can_hear_it() -> None:
     with_edns, plain = read(query("www.example.", edns=4096)), read(query("www.example."))
     out = dns.message.from_wire(reply.failure(with_edns, 2, EDE_NETWORK, "10.0.0.1:53 refused"))

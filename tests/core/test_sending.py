@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 
+import dns.edns
 import dns.flags
 import dns.message
 import pytest
@@ -36,7 +37,8 @@ from tests.core.byhand import (
 @pytest.mark.parametrize("cd", [False, True])
 def test_an_ask_is_our_own_message_with_our_own_opt(do: bool, cd: bool) -> None:
     engine = begin()
-    query = build.query(NAME.upper(), edns=4096, do=do, cd=cd, rd=False)
+    theirs = (dns.edns.GenericOption(dns.edns.COOKIE, b"client's"), dns.edns.ECSOption("192.0.2.0"))
+    query = build.query(NAME.upper(), edns=4096, do=do, cd=cd, rd=False, options=theirs)
     engine.client(query, None, T0)
     (ask,) = taken(engine)
     message = dns.message.from_wire(octets_of(ask))
@@ -45,7 +47,10 @@ def test_an_ask_is_our_own_message_with_our_own_opt(do: bool, cd: bool) -> None:
     assert message.edns == 0
     assert message.payload == 1232
     assert bool(message.ednsflags & dns.flags.DO) is do
-    assert message.options == ()
+    (cookie,) = message.options
+    assert isinstance(cookie, dns.edns.CookieOption)
+    assert (len(cookie.client), cookie.server) == (8, b"")
+    assert cookie.client != b"client's"
     assert not ask.stream
 
 

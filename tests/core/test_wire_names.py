@@ -208,6 +208,13 @@ def test_options_that_fill_their_record(options: bytes) -> None:
     check_options(b"before" + options + b"after", 6, 6 + len(options))
 
 
+def test_the_wish_to_know_how_long_a_connection_lives_is_seen_among_options() -> None:
+    """RFC 7828, and only where it stands as an option."""
+    other, wish = b"\0\x08\0\4\0\x0b\0\0", b"\0\x0b\0\0"
+    assert not check_options(other, 0, len(other))
+    assert check_options(other + wish + other, 0, 2 * len(other) + len(wish))
+
+
 @pytest.mark.parametrize("options", [b"\0", b"\0\1\0", b"\0\1\0\1", b"\0\1\0\0\0\1\0\2a"])
 def test_options_that_do_not(options: bytes) -> None:
     with pytest.raises(Malformed) as raised:

@@ -14,12 +14,14 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import dns.edns
+import dns.message
 import dns.rdatatype
 
 from dnsguard.core.health import Event
 from dnsguard.core.wire import name_octets
 
-FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 1, 2, 3, 4, 5, 16
+FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS, BADCOOKIE = 1, 2, 3, 4, 5, 16, 23
 AA, TC = 0x0400, 0x0200
 T_NS, T_CNAME, T_SOA, T_TXT = 2, 5, 6, 16
 OPT = b"\0" + struct.pack("!HHBBHH", 41, 1232, 0, 0, 0, 0)
@@ -189,6 +191,30 @@ class Upstream:
     def query_back(self, asked: bytes, stream: bool) -> list[Sign]:
         return [asked, *self.ok(asked)]
 
+    def cookies(self, asked: bytes, stream: bool) -> list[Sign]:
+        """Right answers, with a half of a cookie that is new now and then."""
+        opt = self._cookie(asked, b"half%04d" % self._chance.randrange(3))
+        return [reply[:-11] + opt if opt else reply for reply in self._whole(asked)]
+
+    def bad_cookie(self, asked: bytes, stream: bool) -> list[Sign]:
+        """BADCOOKIE over UDP to whoever shows a cookie, whatever it is."""
+        opt = self._cookie(asked, b"half%04d" % self._chance.randrange(9999), BADCOOKIE >> 4)
+        if stream or not opt:
+            return self.ok(asked)
+        return [message(asked, BADCOOKIE & 0xF, opt=opt)]
+
+    def _whole(self, asked: bytes) -> list[bytes]:
+        return [sign for sign in self.ok(asked) if isinstance(sign, bytes)]
+
+    def _cookie(self, asked: bytes, half: bytes, extended_rcode: int = 0) -> bytes:
+        """An OPT record that gives back the cookie in `asked`, or nothing if there is none."""
+        for option in dns.message.from_wire(asked).options:
+            if isinstance(option, dns.edns.CookieOption):
+                data = option.client + half
+                fixed = (41, 1232, extended_rcode, 0, 0, 4 + len(data), 10, len(data))
+                return b"\0" + struct.pack("!HHBBHHHH", *fixed) + data
+        return b""
+
     def lower_case(self, asked: bytes, stream: bool) -> list[Sign]:
         question = question_of(asked)
         return [self._forge(asked, question[:-4].lower() + question[-4:])]
@@ -240,4 +266,6 @@ KINDS: dict[str, Kind] = {
     "wrong-question": Upstream.wrong_question,
     "query-back": Upstream.query_back,
     "lower-case": Upstream.lower_case,
+    "cookies": Upstream.cookies,
+    "bad-cookie": Upstream.bad_cookie,
 }

@@ -23,7 +23,7 @@ from dnsguard.core.flights import PROBING, Ask, Flight
 from dnsguard.core.wire import KEY_TAILS, read_query
 
 SLACK = 0.02  # seconds: a slot of the timer wheel, a late wake-up, and rounding
-EDNS_AGAIN = 2  # a question may be sent once more without EDNS, and once more over TCP
+EDNS_AGAIN = 3  # a question may be sent once more without EDNS, with a cookie, and over TCP
 
 
 @dataclass(eq=False)

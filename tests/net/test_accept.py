@@ -12,7 +12,9 @@ import contextlib
 import itertools
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
+import dns.edns
 import pytest
 
 from dnsguard.core.framing import frame
@@ -437,3 +439,33 @@ def test_a_v6_socket_leaves_v4_alone() -> None:
     for host in LOOPBACKS[1:]:
         with bind_tcp(host, 0) as six:
             assert six.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+
+
+@on_both_loops
+async def test_a_client_is_told_how_long_its_connection_lives_if_it_asks() -> None:
+    """RFC 7828: over TCP, in answer to the option, whatever the answer is."""
+    wish = (dns.edns.GenericOption("KEEPALIVE", b""),)
+    async with scene("limits.tcp_idle=7.5s", "stale.client_timeout=50ms") as stage:
+        stage.upstream.behave("short-lived")
+
+        async def told(client: Any, name: str, **more: Any) -> list[tuple[int, bytes]]:
+            reply = await client.resolve(name, **more)
+            options = [o for o in reply.message.options if int(o.otype) != dns.edns.EDE]
+            return [(int(option.otype), option.data) for option in options]
+
+        seconds = [(11, (75).to_bytes(2, "big"))]
+        for _ in range(2):
+            assert await told(stage.tcp, "www.test", options=wish) == seconds
+        assert await told(stage.tcp, "www.test", options=wish, do=True) == seconds
+        assert await told(stage.tcp, "www.test", rtype="AXFR", options=wish) == seconds
+        for _ in range(2):  # the second is answered from a finished reply, which has no option
+            assert await told(stage.tcp, "www.test") == []
+        assert await told(stage.tcp, "www.test", options=wish) == seconds
+        assert await told(stage.udp, "www.test", options=wish) == []
+        other = (dns.edns.GenericOption("65001", b"x"),)
+        assert await told(stage.tcp, "www.test", options=other) == []
+        stage.upstream.behave("silent")
+        later(3.0)
+        stale = await stage.tcp.resolve("www.test", options=wish)
+        assert stale.ede == [3]
+        assert await told(stage.tcp, "www.test", options=wish) == seconds

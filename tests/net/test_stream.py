@@ -19,7 +19,7 @@ import pytest
 from dnsguard import clock
 from dnsguard.net import stream as module
 from tests.net.asking import ask, by_id, datagrams
-from tests.net.running import HOST, ONCE, later, on_a_loop, on_both_loops, proxy, scene
+from tests.net.running import HOST, ONCE, later, on_a_loop, on_both_loops, proxy, scene, until
 from tests.net.upstream import HANG_UP, HELD, Upstream, address_of
 
 TCP = "tcp://"
@@ -166,6 +166,24 @@ async def test_connections_that_nobody_needs_are_closed() -> None:
 
 
 @on_both_loops
+async def test_a_connection_lives_no_longer_than_its_server_lets_it() -> None:
+    """RFC 7828: the server's word holds where it is shorter than ours."""
+    async with scene(ONCE, scheme=TCP) as stage:
+        stage.upstream.behave("three seconds")
+        streams = stage.proxy.driver.streams
+        assert (await stage.udp.resolve("one.test")).addresses == [address_of("one.test")]
+        later(2.9)
+        assert (await stage.udp.resolve("two.test")).addresses == [address_of("two.test")]
+        assert len(stage.upstream.streams) == 1
+        later(3.1)
+        assert (await stage.udp.resolve("three.test")).addresses == [address_of("three.test")]
+        assert len(stage.upstream.streams) == 2
+        later(3.1)
+        streams.sweep(clock.now())
+        assert len(streams) == 0
+
+
+@on_both_loops
 async def test_an_old_connection_takes_no_new_questions() -> None:
     async with scene(scheme=TCP) as stage:
         await stage.udp.resolve("one.test")
@@ -287,6 +305,39 @@ async def test_tls_with_the_right_name_works(name: str, trust: None) -> None:
         assert tls.version() in ("TLSv1.2", "TLSv1.3")
         assert line.ear.overheard
         assert b"n0\4test" not in line.ear.overheard
+
+
+@on_both_loops
+async def test_a_second_connection_resumes_the_session_of_the_first(trust: None) -> None:
+    """RFC 7858 section 3.4; and only with the server that gave it."""
+    async with (
+        private() as line,
+        private() as other,
+        proxy([line.url("dns.test")], f"zones.other.upstreams={other.url('dns.test')}") as running,
+        datagrams(running.port) as client,
+    ):
+        for number in range(3):
+            asked = f"n{number}.test"
+            assert (await client.resolve(asked)).addresses == [address_of(asked)]
+            line.upstream.close_streams()
+            await until(lambda: not len(running.driver.streams))
+        assert (await client.resolve("www.other")).addresses == [address_of("www.other")]
+        assert [tls.session_reused for tls in line.upstream.tls] == [False, True, True]
+        assert [tls.session_reused for tls in other.upstream.tls] == [False]
+
+
+@on_both_loops
+async def test_every_question_over_tls_is_of_one_length(trust: None) -> None:
+    """RFC 8467 section 4.1: padded to 128 octets."""
+    async with (
+        private() as line,
+        proxy([line.url("dns.test")]) as running,
+        datagrams(running.port) as client,
+    ):
+        names = ["a.test", "a-longer-name.of.some.depth.test", f"{'x' * 40}.test"]
+        for name in names:
+            assert (await client.resolve(name)).addresses == [address_of(name)]
+        assert {len(seen.wire) for seen in line.upstream.seen} == {128}
 
 
 @on_both_loops

@@ -121,11 +121,20 @@ def _truncated(query: bytes) -> bytes:
     return bytes(reply.pack())
 
 
+def _keeping_alive(query: bytes, seconds: float) -> bytes:
+    """The right answer, and how long a quiet connection lives (RFC 7828)."""
+    reply: Any = dnslib.DNSRecord.parse(answer(query))
+    tenths = round(seconds * 10).to_bytes(2, "big")
+    reply.add_ar(dnslib.EDNS0(udp_len=1232, opts=[dnslib.EDNSOption(11, tenths)]))
+    return bytes(reply.pack())
+
+
 # What comes back for one query. Those of one call of `behave` come one after the other.
 MANNERS: dict[str, Callable[[bytes], Sequence[bytes]]] = {
     "ok": lambda query: [answer(query)],
     "twice": lambda query: [answer(query)] * 2,
     "long": lambda query: [answer(query, records=100)],
+    "three seconds": lambda query: [_keeping_alive(query, 3.0)],
     "short-lived": lambda query: [answer(query, ttl=1)],
     "servfail": lambda query: [failure(query, "SERVFAIL")],
     "refused": lambda query: [failure(query, "REFUSED")],
@@ -152,9 +161,10 @@ class Upstream:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.seen: list[Seen] = []
         self.streams: list[asyncio.Transport] = []  # every connection that was ever made
+        self.tls: list[ssl.SSLObject] = []  # of each of them that speaks TLS
         self._manners: dict[tuple[str, str], tuple[str, ...]] = {}
         self._held: list[tuple[bytes, Send]] = []
-        self._tls = tls
+        self._context = tls
         self._arrival = asyncio.Event()
         # Its replies come from an address that nobody asked.
         self._stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -165,7 +175,7 @@ class Upstream:
         self._udp.setblocking(False)
         self.port: int = self._udp.getsockname()[1]
         loop.add_reader(self._udp, self._readable)
-        self._server = await loop.create_server(lambda: _Stream(self), sock=tcp, ssl=self._tls)
+        self._server = await loop.create_server(lambda: _Stream(self), sock=tcp, ssl=self._context)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -264,6 +274,8 @@ class _Stream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._peer: tuple[str, int] = transport.get_extra_info("peername")[:2]
         self._upstream.streams.append(self._transport)
+        if tls := transport.get_extra_info("ssl_object"):
+            self._upstream.tls.append(tls)
 
     def data_received(self, data: bytes) -> None:
         for query in self._frames.feed(data):
