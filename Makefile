@@ -23,7 +23,7 @@ SETUP_FAILED := setting up $(VENV) failed: pip says why above. It needs a packag
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help run test check chaos lint format bench outage clean
+.PHONY: help run test check chaos storms fuzz lint format bench outage clean
 
 help: ## this list
 	@echo "dnsguard: a DNS caching proxy that keeps answering when cluster DNS does not"
@@ -47,6 +47,14 @@ check: lint test ## what CI runs: lint, then test
 
 chaos: $(DEV) ## kills at every system call of the store, broken and full disks (minutes; root, strace)
 	@$(BIN)/python -m pytest -q -m chaos -o faulthandler_timeout=1200
+
+storms: $(DEV) ## seeded storms around the engine (ARGS="--seeds 0-1000", or --seed N to replay)
+	@$(BIN)/python -m tests.core.storms $(ARGS)
+
+fuzz: $(DEV) ## every parser, guided by coverage (ARGS="--seconds 600 --target answer")
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) --editable '.[dev,fuzz]' || \
+		echo "atheris cannot be had here: the mutations are not guided by coverage"
+	@$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 lint: $(DEV) ## ruff, its formatter and mypy --strict; changes nothing
 	@$(BIN)/ruff check .

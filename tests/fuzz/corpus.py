@@ -1,0 +1,123 @@
+"""What fuzzing begins with: messages as they come, and mutations that know how they are built.
+
+A mutation keeps most of a message's structure and breaks one thing in it: a count, a length, a
+label, a pointer, a type, an option. What a run has found that matters is added to `seeds`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+
+import dns.edns
+import dns.message
+import dns.rrset
+
+from tests.core.build import answer_wire, query, soa
+
+NAMES = ("www.example.", ".", "_http._tcp.web.cluster.local.", f"{'a' * 63}.example.", "x.y.z.")
+BOUNDS = (0, 1, 2, 7, 11, 12, 63, 64, 127, 128, 191, 192, 193, 254, 255)
+CONTROL: tuple[object, ...] = (
+    {"verb": "do", "name": "www.example", "all": True, "seconds": 1.5, "names": ["a", "b"]},
+    {"verb": "do"}, {"verb": "no"}, {"verb": 1}, [], "x", {"verb": "do", "seconds": 1e400},
+)  # fmt: skip
+SETTINGS = (
+    "listen: [127.0.0.1:5353]\nzones:\n  .:\n    upstreams: [192.0.2.1, 'tls://[fd00::1]#x']\n",
+    "stale: {max_age: 3d, mode: verify}\ncache.max_bytes: 64MiB\n",
+    "zones.cluster.local.upstreams: tcp://192.0.2.1:53\nkeep_fresh: {names: [a.example, b]}\n",
+    "a: &a [*a]\n", "? [x]\n: y\n", "limits: {inflight: 1e9}\n", "%YAML 1.1\n---\n...\n---\n",
+)  # fmt: skip
+
+
+def queries() -> list[bytes]:
+    """Clients' messages."""
+    options = (
+        dns.edns.GenericOption(dns.edns.COOKIE, b"12345678"), dns.edns.ECSOption("192.0.2.0", 24),
+        dns.edns.GenericOption(dns.edns.PADDING, bytes(20)), dns.edns.GenericOption("11", b""),
+    )  # fmt: skip
+    found = [query(name, kind) for name in NAMES for kind in ("A", "AAAA", "HTTPS", "ANY", "AXFR")]
+    found += [query(name, edns=size, do=True) for name in NAMES for size in (0, 512, 1232, 65535)]
+    found += [query("www.example.", edns=1232, options=options[: n + 1]) for n in range(4)]
+    found += [query("version.bind.", "TXT", rdclass="CH"), query("www.example.", version=1)]
+    return found
+
+
+def answers() -> list[bytes]:
+    """Upstreams' replies to `www.example. A`."""
+    asked = query("www.example.", edns=1232)
+    a, cname = "www.example. 60 IN A 192.0.2.1", "www.example. 60 IN CNAME web.example."
+    soa_text = soa("example.", 300, 120)
+    return [
+        answer_wire(asked, a), answer_wire(asked, a, edns=None),
+        answer_wire(asked, f"{cname}\nweb.example. 5 IN A 192.0.2.1"),
+        answer_wire(asked, cname, authority=soa_text),
+        answer_wire(asked, "", 3, authority=soa_text),
+        answer_wire(asked, a, authority="example. 9 IN NS ns.example.\nexample. 8 IN NS a.example.",
+                    additional="ns.example. 90000 IN A 192.0.2.53\nns.example. 7 IN AAAA ::1"),
+        answer_wire(asked, "\n".join(f"www.example. {n} IN A 192.0.2.{n}" for n in range(1, 40))),
+        answer_wire(asked, "", 0), answer_wire(asked, "www.example. 60 IN TXT \"a\" \"b\""),
+    ]  # fmt: skip
+
+
+def seeds(target: str) -> list[bytes]:
+    """What a target begins with."""
+    sections = [wire[6:12] + wire[12 + 17 :] for wire in answers()]
+    if target in ("answer", "judged-answers"):
+        return sections
+    if target == "options":
+        return [section[6:] for section in sections] + [q[29:] for q in queries() if len(q) > 29]
+    if target == "names":
+        return [wire[12:] for wire in queries()] + [b"\xc0\x0c", b"\1a\xc0\x0c", b"\1a\1b\xc0\x0e"]
+    if target == "framing":
+        return [len(q).to_bytes(2, "big") + q for q in queries()[:9]] + [b"\0\0\0\1a\0\5ab"]
+    if target in ("stored", "kept"):
+        return list(_stored(target))
+    if target == "config":
+        return [text.encode() for text in SETTINGS]
+    if target == "control":
+        return [json.dumps(request).encode() + b"\n" for request in CONTROL]
+    return queries() + answers()
+
+
+def _stored(target: str) -> Iterator[bytes]:
+    from dnsguard.store import rows
+
+    key = b"\3www\7example\0\0\1\0\1\0"
+    for wire in answers():
+        if target == "kept":
+            yield bytes((len(key) - 11,)) + key + wire
+            continue
+        row = rows.Row(key, b"\0\0" + wire[2:], False, b"\0", 0, bytes(16), 5.0, 1e9, 2e9)
+        yield bytes((len(key),)) + key + rows.encode(row)[: -rows._SUM.size]
+
+
+def mutate(data: bytes, chance: random.Random) -> bytes:
+    """Break one thing or a few in a message."""
+    out = bytearray(data)
+    for _ in range(chance.choice((1, 1, 1, 2, 4))):
+        at = chance.randrange(len(out)) if out else 0
+        kind = chance.randrange(10)
+        if kind == 0 and out:
+            out[at] = chance.choice(BOUNDS)
+        elif kind == 1 and out:
+            out[at] ^= 1 << chance.randrange(8)
+        elif kind == 2:
+            del out[at:]
+        elif kind == 3:
+            out[at:at] = chance.randbytes(chance.randrange(1, 12))
+        elif kind == 4:
+            out += out[at : at + chance.randrange(1, 64)]
+        elif kind == 5 and len(out) > 12:  # a section's count
+            where = chance.choice((4, 6, 8, 10))
+            out[where : where + 2] = chance.choice((0, 1, 2, 255, 65535)).to_bytes(2, "big")
+        elif kind == 6:  # a pointer, backwards or not
+            out[at : at + 2] = (0xC000 | chance.randrange(max(len(out), 1) + 8)).to_bytes(2, "big")
+        elif kind == 7:  # a length or a type
+            out[at : at + 2] = chance.choice((0, 1, 5, 6, 41, 250, 65535)).to_bytes(2, "big")
+        elif kind == 8 and out:
+            other = chance.randrange(len(out))
+            out[at : at + 8] = out[other : other + 8]
+        else:
+            del out[at : at + chance.randrange(1, 9)]
+    return bytes(out)
