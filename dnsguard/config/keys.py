@@ -17,6 +17,7 @@ from dnsguard.config.addresses import Address
 from dnsguard.core.policy import (
     AskPolicy,
     CachePolicy,
+    Kubernetes,
     Limits,
     PrefetchPolicy,
     StalePolicy,
@@ -103,6 +104,13 @@ def _show_directory(path: str | None) -> str:
     return OFF if path is None else path
 
 
+def _read_domain(text: str) -> str:
+    name = addresses.read_name(text)
+    if name == ".":
+        raise ValueError("a domain name such as cluster.local; the root is no cluster's domain")
+    return name
+
+
 DURATION = Kind("a duration", units.read_duration, units.show_duration)
 SECONDS = Kind("a duration in whole seconds", units.read_seconds, units.show_duration)
 TIMEOUT = Kind("a duration or auto", _read_timeout, _show_timeout)
@@ -117,6 +125,7 @@ ADDRESS_OR_OFF = Kind(
 UPSTREAM = Kind("upstream URLs", addresses.read_upstream, str)
 NETWORK = Kind("networks, or loopback, link-local, private", addresses.read_network, str)
 NAME = Kind("domain names", addresses.read_name, str)
+CLUSTER_DOMAIN = Kind("a domain name", _read_domain, str)
 DIRECTORY = Kind("a directory, auto or off", _read_directory, _show_directory)
 
 
@@ -165,6 +174,7 @@ _ASK = AskPolicy()
 _PREFETCH = PrefetchPolicy()
 _LIMITS = Limits()
 _STORE = StorePolicy()
+_KUBERNETES = Kubernetes()
 
 _ROWS = (
     Key("listen", ADDRESS, (Address("127.0.0.1", 5353),),
@@ -246,6 +256,11 @@ _ROWS = (
     Key("store.max_bytes", SIZE, _STORE.max_bytes,
         "how much disk answers may take, besides up to 8MiB of log; what dies first goes first",
         1 << 20, None, "less would not hold the names of one workload"),
+    Key("kubernetes.domain", CLUSTER_DOMAIN, _KUBERNETES.domain,
+        "the cluster's domain: names under it follow the Kubernetes DNS schema"),
+    Key("kubernetes.schema_negatives", SWITCH, _KUBERNETES.schema_negatives,
+        "in an outage answer 'no such name' at once for what was never asked and cannot exist "
+        "under that schema, or is on a search path to a known name (EDE 29)"),
     Key("log.format", _choice("text", "json"), "text", "how log lines look on stderr"),
     Key("log.level", _choice("debug", "info", "warning", "error"), "info",
         "the least severe log line that is written"),

@@ -21,6 +21,7 @@ from dnsguard.config.keys import Given, Key, Origin, Plain
 from dnsguard.core.policy import (
     AskPolicy,
     CachePolicy,
+    Kubernetes,
     Limits,
     Policy,
     PrefetchPolicy,
@@ -260,6 +261,7 @@ def _settings(
             prefetch=PrefetchPolicy(**section("prefetch")),
             limits=Limits(**section("limits")),
             keep_fresh=plain["keep_fresh.names"],
+            kubernetes=Kubernetes(**section("kubernetes")),
         ),
         log_format=plain["log.format"],
         log_level=plain["log.level"],

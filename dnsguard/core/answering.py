@@ -1,8 +1,8 @@
 """The client side of a question: replies that are not fresh data, and replies kept finished.
 
-Here a stale answer or a failure is said to a client and counted, and a reply that may be repeated
-without a thought is put where the loop that reads queries finds it. What to say is not decided
-here. A fresh answer is sent where it is found, in `engine`, because most queries pass there.
+Here a stale answer, a denial or a failure is said to a client and counted, and a reply that may be
+repeated without a thought is put where the loop that reads queries finds it. What to say is not
+decided here. A fresh answer is sent where it is found, in `engine`: most queries pass there.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dnsguard.core.actions import Actions
 from dnsguard.core.counters import Counters
 from dnsguard.core.entry import Entry
 from dnsguard.core.packets import Packet, Packets
+from dnsguard.core.schema import Denial
 from dnsguard.core.wire import Query
 
 PACKETS_SHARE = 1 / 8  # of cache.max_bytes, for finished replies
@@ -49,6 +50,12 @@ class Answering:
         """Answer without data, and say why to a client that understands it."""
         self._counters.answers["failure", rcode] += 1
         self._out.replies.append((query.client, reply.failure(query, rcode, code, text)))
+
+    def deny(self, query: Query, denial: Denial) -> None:
+        """Answer that there is no such name or record, although nobody has said so."""
+        self._counters.answers["synthesized", denial.rcode] += 1
+        wire = reply.synthesized(query, denial.rcode, denial.apex, denial.why)
+        self._out.replies.append((query.client, wire))
 
     # -- finished replies -------------------------------------------------------------------
 

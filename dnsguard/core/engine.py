@@ -29,6 +29,7 @@ from dnsguard.core.policy import Policy
 from dnsguard.core.refreshing import Refreshing
 from dnsguard.core.reload import obey
 from dnsguard.core.reply import EDE_UNREACHABLE
+from dnsguard.core.schema import schema_of
 from dnsguard.core.sending import Chance
 from dnsguard.core.staleness import Verdict, judge, until
 from dnsguard.core.wire import (
@@ -78,6 +79,7 @@ class Engine:
         self._stale = self.answering.stale
         self._refuse = self.answering.refuse
         self.zones = build_zones(policy, now, {})
+        self.schema = schema_of(policy.kubernetes, self.cache.index)
         self.asking = Asking(
             policy, chance, self.out, self.counters,
             self._landed, self._crashed, self._zone_changed, self._holds,
@@ -165,12 +167,21 @@ class Engine:
         zone = self.zones.find(query.key)
         failure = self.failures.get(query.key)
         if failure is not None and now < failure.until and failure.at >= zone.recovered:
-            self._refuse(query, SERVFAIL, failure.code, failure.text)
+            self._fail(query, zone, failure.code, failure.text, now)
         elif zone.outage:
             text = f"no upstream of zone {zone.name} answers, and nothing is remembered"
-            self._refuse(query, SERVFAIL, EDE_UNREACHABLE, text)
+            self._fail(query, zone, EDE_UNREACHABLE, text, now)
         else:
             self._wait(query, data, zone, None, now)
+
+    def _fail(self, query: Query, zone: ZoneState, code: int, text: str, now: float) -> None:
+        """Answer that it cannot be known; or, in an outage, that there is no such name."""
+        if zone.outage and self.schema is not None:
+            denial = self.schema.denial(query.key, zone, now)
+            if denial is not None:
+                self.answering.deny(query, denial)
+                return
+        self._refuse(query, SERVFAIL, code, text)
 
     def _wait(
         self, query: Query, data: bytes, zone: ZoneState, entry: Entry | None, now: float
@@ -271,7 +282,7 @@ class Engine:
         self.failures.note(key, code, text, flight.zone.recovered, now)
         for query in waiters:
             self.counters.latency.observe(now - query.at)
-            self._refuse(query, SERVFAIL, code, text)
+            self._fail(query, flight.zone, code, text, now)
 
     def _holds(self, key: bytes) -> bool:
         return key in self.cache.index
@@ -282,10 +293,25 @@ class Engine:
         if zone.outage:
             text = f"zone {zone.name}: outage; serving last-known-good answers"
             self.out.notices.append(Notice("warning", "outage", text))
+            self._deny_waiting(zone, now)
         else:
             lasted = now - zone.outage_since
             text = f"zone {zone.name}: back to normal after {lasted:.1f} s of outage"
             self.out.notices.append(Notice("warning", "recovered", text))
+
+    def _deny_waiting(self, zone: ZoneState, now: float) -> None:
+        """Let nobody wait any longer for what can be denied, now that it is an outage."""
+        if self.schema is None:
+            return
+        for flight in self.asking.flights.values():
+            if flight.zone is not zone or not flight.waiters or self._holds(flight.key):
+                continue
+            denial = self.schema.denial(flight.key, zone, now)
+            if denial is not None:
+                waiters, flight.waiters = flight.waiters, []
+                for query in waiters:
+                    self.counters.latency.observe(now - query.at)
+                    self.answering.deny(query, denial)
 
     # -- time -------------------------------------------------------------------------------
 

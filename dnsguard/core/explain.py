@@ -17,7 +17,7 @@ from dnsguard.core.evidence import WHY
 from dnsguard.core.failures import Failure
 from dnsguard.core.reply import span
 from dnsguard.core.staleness import Verdict, judge
-from dnsguard.core.wire import KEY_TAILS, U16, name_octets
+from dnsguard.core.wire import KEY_TAILS, NXDOMAIN, U16, name_octets
 from dnsguard.core.zones import Server, ZoneState
 
 if TYPE_CHECKING:
@@ -134,6 +134,12 @@ def _unknown(
     if failure is not None and (now >= failure.until or failure.at < zone.recovered):
         failure = None
     source, answer, why = "nothing", "SERVFAIL at once", "nothing is remembered"
+    denial = engine.schema.denial(key, zone, now) if zone.outage and engine.schema else None
+    if denial is not None:
+        named = "no such name" if denial.rcode == NXDOMAIN else "no such record"
+        source, answer = "synthesized", f"{named}, which nobody has said"
+        why = f"{denial.why}; {_outage(zone, now)}"
+        return source, {"answer": answer, "why": why}
     if failure is not None:
         why += f", and {_failed(failure, now)}"
     elif zone.outage:

@@ -85,6 +85,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Kubernetes:
+    """What is known of the cluster that the names belong to."""
+
+    domain: str = "cluster.local"
+    schema_negatives: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class StorePolicy:
     """Where and how answers are kept through a restart. `dir` None: they are not."""
 
@@ -112,3 +120,4 @@ class Policy:
     prefetch: PrefetchPolicy = field(default_factory=PrefetchPolicy)
     limits: Limits = field(default_factory=Limits)
     keep_fresh: tuple[str, ...] = ()
+    kubernetes: Kubernetes = field(default_factory=Kubernetes)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dnsguard.core.answering import PACKETS_SHARE
 from dnsguard.core.policy import Policy
+from dnsguard.core.schema import schema_of
 from dnsguard.core.zones import build_zones
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def obey(engine: Engine, policy: Policy, now: float) -> None:
         if zone.name in before:
             zone.inherit(before[zone.name])
         zone.review(now)
+    engine.schema = schema_of(policy.kubernetes, engine.cache.index)
     engine.answering.forget()
     for entry in engine.cache.index.values():
         entry.zone = engine.zones.find(entry.key)

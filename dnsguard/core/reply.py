@@ -7,6 +7,8 @@ cut to an empty one with TC, be it fresh, stale or just fetched (RFC 2181 sectio
 
 from __future__ import annotations
 
+from struct import Struct
+
 from dnsguard.core.entry import Entry
 from dnsguard.core.wire import (
     AD,
@@ -20,22 +22,27 @@ from dnsguard.core.wire import (
     QR,
     RA,
     RD,
+    RECORD,
     T_OPT,
+    T_SOA,
     TC,
     U16,
     U32,
     UDP_MAX,
     Malformed,
     Query,
+    name_octets,
 )
 
 EDE_STALE, EDE_STALE_NXDOMAIN, EDE_UNREACHABLE, EDE_NETWORK = 3, 19, 22, 23
+EDE_SYNTHESIZED = 29
 EDE_OPTION, KEEPALIVE_OPTION = 15, 11
 EDE_NAMES = {
     EDE_STALE: "Stale Answer",
     EDE_STALE_NXDOMAIN: "Stale NXDOMAIN Answer",
     EDE_UNREACHABLE: "No Reachable Authority",
     EDE_NETWORK: "Network Error",
+    EDE_SYNTHESIZED: "Synthesized",
 }
 
 
@@ -148,6 +155,28 @@ def _empty(query: Query, rcode: int, extra_flags: int, options: bytes) -> bytes:
         return query.id + U16.pack(flags) + b"\0\1\0\0\0\0\0\0" + query.question
     opt = _opt(query.do, query.extra + options)
     return query.id + U16.pack(flags) + b"\0\1\0\0\0\0\0\1" + query.question + opt
+
+
+# An answer that is made up carries an SOA that says so, for clients without EDNS to see as well.
+SYNTHESIZED_TTL = 5  # seconds: short, because it may be wrong from the moment of recovery on
+_SOA_DATA = (
+    name_octets("synthesized.dnsguard.invalid")
+    + name_octets("nobody.invalid")
+    + Struct("!5I").pack(1, 7200, 1800, 86400, SYNTHESIZED_TTL)
+)
+
+
+def synthesized(query: Query, rcode: int, apex: int, text: str) -> bytes:
+    """Return a negative answer that nobody gave; `apex` is where its zone starts in the name."""
+    flags = QR | RA | (query.flags & (RD | CD)) | rcode
+    owner = U16.pack(0xC000 | HEADER_OCTETS + apex)
+    soa = owner + RECORD.pack(T_SOA, 1, SYNTHESIZED_TTL, len(_SOA_DATA)) + _SOA_DATA
+    head = query.id + U16.pack(flags) + b"\0\1\0\0\0\1"
+    if not query.edns:
+        return head + b"\0\0" + query.question + soa
+    opt = _opt(bool(query.key[-1] & KEY_DO), _ede(EDE_SYNTHESIZED, text))
+    out = head + b"\0\1" + query.question + soa + opt
+    return out if len(out) <= query.limit else truncated(query, rcode)
 
 
 def malformed(data: bytes, why: Malformed) -> bytes:

@@ -22,6 +22,7 @@ from dnsguard.core.failures import FAILURE_FIRST
 from dnsguard.core.flights import PROBING, Ask, Flight
 from dnsguard.core.wire import KEY_TAILS, read_query
 
+MADE_UP = "synthesized.dnsguard.invalid."
 SLACK = 0.02  # seconds: a slot of the timer wheel, a late wake-up, and rounding
 EDNS_AGAIN = 3  # a question may be sent once more without EDNS, with a cookie, and over TCP
 
@@ -168,8 +169,20 @@ class Watch:
         assert found.flags & dns.flags.RA
         assert not found.flags & dns.flags.AA
         assert found.edns == query.edns
-        if found.rcode in ("NOERROR", "NXDOMAIN") and not found.flags & dns.flags.TC:
+        if any(MADE_UP in record for record in found.sign):
+            self._made_up(query.key, found, now)
+        elif found.rcode in ("NOERROR", "NXDOMAIN") and not found.flags & dns.flags.TC:
             self._aged(query.key, found, now)
+
+    def _made_up(self, key: bytes, found: Read, now: float) -> None:
+        """An answer that nobody gave: in an outage only, and never over what is remembered."""
+        assert self.engine.zones.find(key).outage, "made up without need"
+        entry = self.engine.cache.get(key)
+        assert entry is None or now >= entry.dies(), "made up over what is remembered"
+        assert found.rcode in ("NOERROR", "NXDOMAIN")
+        assert found.data == ()
+        assert found.negative_life == 5
+        assert found.ede[:1] == ((29, found.ede[0][1]),) if found.edns else found.ede == ()
 
     def _aged(self, key: bytes, found: Read, now: float) -> None:
         """Hold an answer's age and TTLs against what upstreams said."""
