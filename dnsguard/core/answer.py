@@ -8,6 +8,7 @@ nothing but the question asked is ever answered from what comes out.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from enum import IntEnum
 from struct import Struct, error as StructError
 
@@ -15,6 +16,7 @@ from dnsguard.core.wire import (
     AD,
     C_ANY,
     HEADER_OCTETS,
+    LABEL_MAX,
     NOERROR,
     NXDOMAIN,
     RECORD,
@@ -98,7 +100,7 @@ def read_answer(
                 position += 2
             else:
                 start, position = position, skip_name(wire, position)
-                owner = _read_once(wire, start, position, names)
+                owner = _read_once(wire, start, position, names, offsets)
                 if owner == question[:-4]:
                     owner = b""
             rtype, rclass, ttl, length = RECORD.unpack_from(wire, position)
@@ -117,7 +119,7 @@ def read_answer(
                     else:
                         reached = True
             elif rtype == T_CNAME:
-                target = _read_target(wire, position, length, names)
+                target = _read_target(wire, position, length, names, offsets)
                 if cnames.setdefault(owner, target) != target:
                     return _contradiction(answer, wire)
             elif rtype == T_OPT:
@@ -165,23 +167,44 @@ def _read_one(answer: Answer, wire: bytes, start: int, max_ttl: int) -> bool:
     return True
 
 
-def _read_once(wire: bytes, start: int, end: int, names: dict[bytes, bytes]) -> bytes:
+def _read_once(
+    wire: bytes, start: int, end: int, names: dict[bytes, bytes], offsets: list[int]
+) -> bytes:
     """Return the name that stands from `start` to `end`; `names` are those read before."""
     spelling = wire[start:end]
     name = names.get(spelling)
     if name is None:
         name = names[spelling] = read_name(wire, start)
+        _keep_clear(wire, start, offsets)
         if len(names) > NAMES_MAX:
             raise WireError(f"more than {NAMES_MAX} different names in the answer")
     return name
 
 
-def _read_target(wire: bytes, start: int, length: int, names: dict[bytes, bytes]) -> bytes:
+def _keep_clear(wire: bytes, position: int, offsets: list[int]) -> None:
+    """Raise `WireError` if the name at `position` has octets of a TTL in it.
+
+    No honest pointer leads there, and the name would be another once the TTL is counted down.
+    """
+    while True:
+        label = wire[position]
+        end = position + 2 if label > LABEL_MAX else position + label + 1
+        found = bisect_left(offsets, position - 3)  # a TTL has four octets
+        if found < len(offsets) and offsets[found] < end:
+            raise WireError("a name that lies in a TTL")
+        if not label:
+            return
+        position = (label & 0x3F) << 8 | wire[position + 1] if label > LABEL_MAX else end
+
+
+def _read_target(
+    wire: bytes, start: int, length: int, names: dict[bytes, bytes], offsets: list[int]
+) -> bytes:
     """Return the name that a CNAME's RDATA of `length` octets holds."""
     end = skip_name(wire, start)
     if end != start + length:
         raise WireError("a CNAME record holds something else than one name")
-    return _read_once(wire, start, end, names)
+    return _read_once(wire, start, end, names, offsets)
 
 
 def _contradiction(answer: Answer, wire: bytes) -> Answer:
@@ -273,7 +296,7 @@ def _level_rest(
     named = []
     for owner, rtype, ttl, offset in records:
         try:
-            name = _read_once(wire, owner, skip_name(wire, owner), names)
+            name = _read_once(wire, owner, skip_name(wire, owner), names, [])
         except WireError:
             name = U32.pack(offset) + b"\xff"  # a name that no record has
         named.append((name, rtype, ttl, offset))

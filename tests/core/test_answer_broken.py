@@ -217,3 +217,24 @@ def test_names_without_number_are_refused() -> None:
     lines = [f"n{number}.example. 60 IN A 192.0.2.1" for number in range(NAMES_MAX + 1)]
     with pytest.raises(WireError, match="names"):
         meaning(ASKED, answer_wire(ASKED, "\n".join(lines)))
+
+
+def test_a_name_that_lies_in_a_ttl_is_none() -> None:
+    """Found by fuzzing: once the TTL was levelled, the name was another, or none at all."""
+    ttl_at = HEADER_OCTETS + len(QUESTION) + 6
+    first = record(1, b"\xc0\0\2\1", ttl=0x01610000)  # its octets could be the name `a`
+    for at in (ttl_at, ttl_at + 2, ttl_at + 3):
+        owner = (0xC000 | at).to_bytes(2, "big")
+        for second in (record(1, b"\xc0\0\2\2", owner=owner), record(5, owner)):
+            with pytest.raises(WireError, match="in a TTL"):
+                judged(message(first + second, counts=(2, 0, 0)))
+
+
+def test_a_name_beside_a_ttl_is_one() -> None:
+    name = b"\3abc\0"
+    end = HEADER_OCTETS + len(QUESTION) + len(HERE) + 10
+    owner = (0xC000 | end).to_bytes(2, "big")
+    found = judged(
+        message(record(16, name) + record(1, b"\xc0\0\2\2", owner=owner), counts=(2, 0, 0))
+    )
+    assert found.kind is Kind.UNPROVEN

@@ -83,8 +83,14 @@ def answers(data: bytes) -> None:
     else:
         assert any(r.rdtype == dns.rdatatype.SOA for r in theirs.authority), "denied without proof"
         assert (name, dns.rdatatype.A) not in held
-    again = _dnspython(ours.wire)
+    # With the TTLs as they came. A pointer into the octets of one, which only an upstream writes
+    # that harms its own answer, leads to another name once it has been counted down; where names
+    # are read, such an answer is refused, but those beside it and in RDATA are not.
+    kept = bytearray(ours.wire)
+    for offset in ours.offsets:
+        kept[offset : offset + 4] = wire[offset : offset + 4]
+    again = _dnspython(bytes(kept))
     assert again is not None, "what is kept cannot be read"
-    # Not the names: a pointer into the octets of a TTL, which only an upstream writes that means
-    # harm to its own answer, leads to another name once the TTL has been counted down.
-    assert [r.rdtype for r in again.answer] == [r.rdtype for r in theirs.answer]
+    assert [(r.name, r.rdtype, r[0]) for r in again.answer] == [
+        (r.name, r.rdtype, r[0]) for r in theirs.answer
+    ]
