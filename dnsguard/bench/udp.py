@@ -40,8 +40,7 @@ class Buffers:
         words = memoryview(incoming.octets_of).cast("B").cast("H")
         self.ids = words[0 :: REPLY_OCTETS // _WORD]
         self.flags = words[1 :: REPLY_OCTETS // _WORD]
-        first, second = incoming.length_at[:2]
-        self.lengths = incoming.lengths[first :: second - first]
+        self.lengths = incoming.sizes
 
 
 class Datagrams:

@@ -1,9 +1,11 @@
 """The UDP side towards clients: a batch in, the finished replies out, the rest to the engine.
 
-This is the hot path. For a query that is answered from a finished reply the loop below makes no
-object but the slice it looks up. Everything else is collected and handed to the engine after the
-batch of hits has left, so that those who wait least do not wait for it. Control of who may ask
-costs nothing where only loopback can reach the socket.
+This is the hot path. For a query that is answered from a finished reply the loop in `_answer`
+makes no object but the octets that it looks up: even the slices that cut them out are made once for
+each slot and length. The reply is written over its query, behind the id, and leaves from there.
+Everything else is collected and handed to the engine after the batch of hits has left, so that
+those who wait least do not wait for it. Control of who may ask costs nothing where only loopback
+can reach the socket, and two set operations a batch where the clients are known already.
 """
 
 from __future__ import annotations
@@ -11,13 +13,15 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from dnsguard.core.engine import Engine
 from dnsguard.core.wire import REFUSED
 from dnsguard.net.addresses import (
     IPV6_OCTETS,
+    REMEMBERED_MAX,
     STRANGER,
     TOO_OFTEN,
     Access,
@@ -32,15 +36,23 @@ QUERY_OCTETS = 2048  # an honest query is under 600; a longer one is cut here an
 ROUNDS = 4  # batches read in a row before others get their turn
 SOCKET_BUFFER = 4 * 1024 * 1024  # a burst of some 10,000 queries while the loop is elsewhere
 # Ports that answer what is sent to them: a forged query from there would start a conversation
-# between servers (echo, discard, daytime, quote, chargen, time) or go nowhere (0).
-REFLECTORS = frozenset({0, 7, 9, 13, 17, 19, 37})
+# between servers (echo, discard, daytime, quote, chargen, time) or go nowhere (0). In the order of
+# octets in which the kernel writes them.
+REFLECTORS = frozenset(map(socket.htons, (0, 7, 9, 13, 17, 19, 37)))
 # Don't fragment, and do not believe what anybody says of the path (Linux's numbers; Python has no
 # names for them): 1232 octets fit every path there is, and a forged "too big" would have the kernel
 # cut a reply into fragments, whose tails anyone can replace (RFC 9715). Our own questions are under
 # 450 octets, which no path cuts, so their sockets need none of this.
 MTU_DISCOVER, MTU_DISCOVER_6, PROBE = 10, 23, 3
 WAITING_MAX = 4096  # replies for a socket that takes none: who waits for more has asked again
-_RANGES = tuple(range(n) for n in range(BATCH + 1))
+
+# For each slot and length of a message the slice of the batch's memory from behind the id to the
+# end, made when that length first comes: making one anew costs as much as looking a reply up. The
+# slots lie at the same places in every listener. Longer messages are few and find their own way.
+CUTS_MAX = 512
+_CUTS: tuple[list[slice | None], ...] = tuple([None] * CUTS_MAX for _ in range(BATCH))
+_SIZE_AT = tuple(range(1, 2 * BATCH, 2))  # the word of `Outgoing` with each message's length
+_SLOTS = tuple(range(n) for n in range(BATCH + 1))
 
 
 class Sink(Protocol):
@@ -101,15 +113,14 @@ class Listener:
         # The kernel writes how long a sender's address was; all that we send to are as long.
         self._out = Outgoing(self._name_octets)
         self._out_own = Outgoing(self._name_octets)
-        self._sits = list(range(BATCH))  # which incoming slot each outgoing message points to
+        self._moved: dict[int, int] = {}  # outgoing messages that lie in another one's slot
         self.waiting: list[tuple[bytes, bytes]] = []  # replies of the engine, and where they go
         self._rates = rates
         self.admit(access)
         self.unsent = 0
         self._stuck = False
         for i in range(BATCH):
-            self._out.point_name(i, self._in.names_at + i * ADDRESS_OCTETS)
-            self._out.words[2 * i] = self._in.arena_at + i * QUERY_OCTETS
+            self._seat(i, i)
 
     def admit(self, access: Access) -> None:
         """Answer only the clients that `access` allows from now on, if they keep to their rate."""
@@ -118,6 +129,7 @@ class Listener:
         whole = ipaddress.ip_network("::1/128" if bound.version == 6 else "127.0.0.0/8")
         reachable_by_them_alone = bound in whole and access.covers_all(whole)
         self._guarded = not reachable_by_them_alone or self._rates.per_second > 0
+        self._welcome: set[int | bytes] = set()  # addresses of clients that were admitted before
 
     def readable(self) -> None:
         """Read and answer what has come, up to a few batches."""
@@ -149,35 +161,72 @@ class Listener:
 
     def _answer(self, count: int, now: float) -> list[int]:
         """Answer what can be answered from finished replies; return the slots of the others."""
-        incoming, words = self._in, self._out.words
-        octets, starts = incoming.octets_of, incoming.starts
-        lengths, length_at = incoming.lengths, incoming.length_at
+        sizes = self._in.sizes[:count].tolist()
+        admitted: Sequence[int] = _SLOTS[count]
+        slots: Iterable[tuple[list[slice | None], int, int]] = zip(_CUTS, sizes, _SIZE_AT)  # noqa: B905
+        if self._guarded:
+            admitted = self._admitted(count, now)
+            if len(admitted) < count:
+                slots = iter([(_CUTS[i], sizes[i], _SIZE_AT[i]) for i in admitted])
+        octets, words = self._in.octets_of, self._out.words
         get = self._engine.datagrams.table.get
-        sits = self._sits
         missed: list[int] = []
-        hits = 0
-        for i in self._admitted(count, now) if self._guarded else _RANGES[count]:
-            start = starts[i]
-            packet = get(octets[start + 2 : start + lengths[length_at[i]]])
-            if packet is None or now >= packet.until:
-                missed.append(i)
-                continue
-            packet.hits += 1
-            size = packet.size
-            octets[start + 2 : start + size] = packet.rest  # over the query, behind its id
-            if sits[hits] != i:
-                self._seat(hits, i)
-            words[2 * hits + 1] = size
-            hits += 1
+        left = True
+        while left:
+            try:
+                for cuts, size, size_at in slots:
+                    packet = get(octets[cuts[size]])  # type: ignore[index]
+                    if packet is None or now >= packet.until:
+                        missed.append(size_at >> 1)
+                        continue
+                    octets[cuts[packet.size]] = packet.rest  # type: ignore[index]
+                    words[size_at] = packet.size
+                    packet.hits += 1
+                left = False
+            except (TypeError, IndexError):  # a length that is new to this slot, or a long message
+                if not self._answer_one(size_at >> 1, size, now):
+                    missed.append(size_at >> 1)
+        hits = len(admitted) - len(missed)
         if hits:
+            if hits < count:
+                self._close_up(hits, {*admitted}.difference(missed))
             self._send_hits(hits)
+            for message in self._moved:
+                self._seat(message, message)
+            self._moved.clear()
             self._engine.counters.latency.observe(self._clock() - now, hits)
         self._engine.counters.queries["udp"] += count
         return missed
 
+    def _answer_one(self, slot: int, size: int, now: float) -> bool:
+        """Answer the query of `size` octets in one slot as the loop would; False if it missed."""
+        octets, start = self._in.octets_of, self._in.starts[slot]
+        cuts = _CUTS[slot]
+        if size < CUTS_MAX:
+            cuts[size] = slice(start + 2, start + size)
+        packet = self._engine.datagrams.table.get(octets[start + 2 : start + size])
+        if packet is None or now >= packet.until:
+            return False
+        size = packet.size
+        if size < CUTS_MAX:
+            cuts[size] = slice(start + 2, start + size)
+        octets[start + 2 : start + size] = packet.rest
+        self._out.words[_SIZE_AT[slot]] = size
+        packet.hits += 1
+        return True
+
+    def _close_up(self, count: int, answered: set[int]) -> None:
+        """Let the first `count` messages be the answered ones: late ones move into the gaps."""
+        words = self._out.words
+        late = (slot for slot in answered if slot >= count)
+        for message in range(count):
+            if message not in answered:
+                slot = self._moved[message] = next(late)
+                self._seat(message, slot)
+                words[_SIZE_AT[message]] = words[_SIZE_AT[slot]]
+
     def _seat(self, message: int, slot: int) -> None:
-        """Let an outgoing message answer the query in another slot than the one of its number."""
-        self._sits[message] = slot
+        """Let an outgoing message answer the query in `slot`, which is its own as a rule."""
         self._out.point_name(message, self._in.names_at + slot * ADDRESS_OCTETS)
         self._out.words[2 * message] = self._in.arena_at + slot * QUERY_OCTETS
 
@@ -198,9 +247,9 @@ class Listener:
         """Copy hits that the kernel does not take now; they go out when it does."""
         incoming, words = self._in, self._out.words
         for message in range(start, count):
-            slot = self._sits[message]
+            slot = self._moved.get(message, message)
             at = incoming.starts[slot]
-            wire = incoming.octets_of[at : at + words[2 * message + 1]]
+            wire = incoming.octets_of[at : at + words[_SIZE_AT[message]]]
             self.waiting.append((incoming.sender(slot, self._name_octets), wire))
         self._wait()
 
@@ -249,22 +298,31 @@ class Listener:
 
     # -- who may ask ------------------------------------------------------------------------
 
-    def _admitted(self, count: int, now: float) -> list[int]:
+    def _admitted(self, count: int, now: float) -> Sequence[int]:
         """Return the slots of clients that may ask; the others are refused or passed over."""
+        limited = self._rates.per_second > 0
+        raws = self._in.addresses(count, self._name_octets == IPV6_OCTETS)
+        if (
+            not limited
+            and self._welcome.issuperset(raws)
+            and REFLECTORS.isdisjoint(self._in.ports[:count].tolist())
+        ):
+            return _SLOTS[count]
         admitted = []
-        sender, octets = self._in.sender, self._name_octets
-        rates = self._rates if self._rates.per_second else None
         for i in range(count):
-            name = sender(i, octets)
-            raw = name[8:24] if octets == IPV6_OCTETS else name[4:8]
-            if name[2] << 8 | name[3] in REFLECTORS:
+            name = self._in.sender(i, self._name_octets)
+            raw = name[8:24] if len(name) == IPV6_OCTETS else name[4:8]
+            if int.from_bytes(name[2:4], sys.byteorder) in REFLECTORS:
                 continue
             if not self._access.allows(raw):
                 self._refuse(i, name, STRANGER, now)
-            elif rates is not None and not rates.allows(raw, now):
+            elif limited and not self._rates.allows(raw, now):
                 self._refuse(i, name, TOO_OFTEN, now)
             else:
                 admitted.append(i)
+                if len(self._welcome) >= REMEMBERED_MAX:
+                    self._welcome.clear()
+                self._welcome.add(raws[i])
         if self.waiting:
             self.flush()
         return admitted

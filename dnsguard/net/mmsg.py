@@ -85,6 +85,11 @@ class Incoming:
         self.lengths = memoryview(_ffi.buffer(self._vec)).cast("B").cast("I")
         self.starts = tuple(i * octets for i in range(BATCH))
         self.length_at = tuple((i * _HEADER + _LENGTH_AT) // 4 for i in range(BATCH))
+        self.sizes = self.lengths[_LENGTH_AT // 4 :: _HEADER // 4]  # of every message, in order
+        names = memoryview(self.names_of).cast("B")
+        # Where sockaddr_in and sockaddr_in6 have the port, and sockaddr_in the address.
+        self.ports = names.cast("H")[1 :: ADDRESS_OCTETS // 2]
+        self._addresses4 = names.cast("I")[1 :: ADDRESS_OCTETS // 4]
         self.arena_at = _pointer(self._arena)
         self.names_at = _pointer(self._names)
         for i in range(BATCH):
@@ -107,6 +112,13 @@ class Incoming:
         if code in (errno.EAGAIN, errno.EINTR):
             return 0
         raise OSError(code, os.strerror(code))
+
+    def addresses(self, count: int, six: bool) -> list[int] | list[bytes]:
+        """Return the senders' addresses, as numbers in memory's order or as 16 octets each."""
+        if not six:
+            return self._addresses4[:count].tolist()
+        octets = self.names_of
+        return [octets[at : at + 16] for at in range(8, 8 + count * ADDRESS_OCTETS, ADDRESS_OCTETS)]
 
     def message(self, index: int) -> bytes:
         """Return datagram `index` of the batch just received."""

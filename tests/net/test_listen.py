@@ -200,7 +200,7 @@ async def test_ports_that_answer_everything_are_not_answered(
     ):
         # Real ones are privileged, so this client's port plays the one of an echo server.
         port = echo.transport.get_extra_info("sockname")[1]
-        monkeypatch.setattr(module, "REFLECTORS", frozenset({port}))
+        monkeypatch.setattr(module, "REFLECTORS", frozenset({socket.htons(port)}))
         echo.send(ask("www.test"))
         for _ in range(2):
             assert (await client.resolve("www.test")).rcode == "NOERROR"
