@@ -22,6 +22,7 @@ from dnsguard.bench.load import CONNECTIONS, OUTSTANDING, Load, Progress
 from dnsguard.bench.names import FORMS, SEARCH, SEARCH_SUFFIX, SUFFIX
 from dnsguard.config import Address
 from dnsguard.config.addresses import AN_ADDRESS, read_address
+from dnsguard.config.units import read_duration
 from dnsguard.errors import DnsguardError
 
 if TYPE_CHECKING:
@@ -43,6 +44,24 @@ class _Finite(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number.", param, ctx)
         return number
+
+
+class _Duration(_Finite):
+    """A length of time as settings have it (`10s`, `500ms`), or a bare number of seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            try:
+                seconds = read_duration(value)
+            except ValueError as error:
+                self.fail(f"{value!r}: write {error}; or seconds.", param, ctx)
+        return super().convert(seconds, param, ctx)
 
 
 _ABOVE_ZERO = _Finite(min=0, min_open=True)
@@ -115,16 +134,16 @@ _OPTIONS = (
         help=f"The most queries without an answer at once. [{OUTSTANDING}; with --qps no limit]",
     ),
     click.option(
-        "--duration", type=_ABOVE_ZERO, default=10.0, show_default=True, metavar="SECONDS",
-        help="How long to measure.",
+        "--duration", type=_Duration(min=0, min_open=True), default="10s", show_default=True,
+        metavar="TIME", help="How long to measure: 10s, 500ms, or seconds.",
     ),
     click.option(
-        "--warmup", type=_Finite(min=0), default=1.0, show_default=True,
-        metavar="SECONDS", help="How long to ask before that.",
+        "--warmup", type=_Duration(min=0), default="1s", show_default=True,
+        metavar="TIME", help="How long to ask before that.",
     ),
     click.option(
-        "--timeout", type=_Finite(min=0, min_open=True, max=60), default=2.0,
-        show_default=True, metavar="SECONDS", help="A query without an answer for so long is lost.",
+        "--timeout", type=_Duration(min=0, min_open=True, max=60), default="2s",
+        show_default=True, metavar="TIME", help="A query without an answer for so long is lost.",
     ),
     click.option(
         "--spin", is_flag=True,

@@ -19,7 +19,7 @@ from dnsguard.cli import bench, bench_progress
 from tests.bench.serving import good, silent
 from tests.cli.scripted import Scripted
 
-SHORT = ("--names=list:10", "--qps=500", "--duration=0.4", "--warmup=0.1")
+SHORT = ("--names=list:10", "--qps=500", "--duration=400ms", "--warmup=0.1")
 
 
 def run(*arguments: str) -> Result:
@@ -86,6 +86,8 @@ def test_json_alone_goes_to_stdout() -> None:
         (["--qps=0"], "--qps"),
         (["--qps=nan"], "not a finite number"),
         (["--duration=inf"], "not a finite number"),
+        (["--duration=10 minutes"], "a number and a unit"),
+        (["--warmup=-1s"], "--warmup"),
         (["--connections=0"], "--connections"),
         (["--outstanding=0"], "--outstanding"),
         (["--pid=4194304"], "no process 4194304"),
