@@ -75,6 +75,10 @@ def fresh(entry: Entry, query: Query, now: float) -> bytes:
     if entry.ad and query.wants_ad:
         flags |= AD
     age = int(now - entry.stored)
+    if age <= 0 and not query.edns and wire[HEADER_OCTETS:start] == question:
+        # What was just fetched: its octets as they are, behind another id and other flags.
+        out = query.id + flags.to_bytes(2, "big") + wire[4:]
+        return out if len(out) <= query.limit else truncated(query, entry.rcode)
     body = wire[start:] if age <= 0 else _aged(wire, entry.offsets, age)[start:]
     if query.edns:
         opt = _OPT_DO if query.key[-1] & KEY_DO else _OPT_PLAIN

@@ -43,6 +43,8 @@ U32 = Struct("!I")
 OPTION = Struct("!HH")
 WANTS_KEEPALIVE = b"\0\x0b\0\0"  # the option as a client sends it (RFC 7828 section 3.2.1)
 
+_ONE_QUESTION = b"\0\1\0\0\0\0\0\0"  # the counts of most queries
+
 # What DO and CD add to a key: answers with and without signatures, and answers that skipped
 # validation, are never shared (RFC 4035 section 3.2, RFC 6840; CVE-2024-0874 of a peer).
 KEY_TAILS = (b"\0", b"\1", b"\2", b"\3")
@@ -112,14 +114,16 @@ def read_query(data: bytes, client: object, now: float, stream: bool = False) ->
     if size < HEADER_OCTETS:
         raise Malformed("shorter than a header", None)
     flags = data[2] << 8 | data[3]
-    if flags & QR:
-        raise Malformed("a reply, not a query", None)
-    if flags & OPCODE:
-        raise Malformed("opcode other than QUERY", NOTIMP)
     counts = data[4:HEADER_OCTETS]
-    if counts[:6] != b"\0\1\0\0\0\0":
-        # RFC 9619: QDCOUNT above one is FORMERR; answers and authority have no place in a query.
-        raise Malformed("section counts of a query are wrong", FORMERR)
+    plain = counts == _ONE_QUESTION
+    if flags & (QR | OPCODE) or not plain:
+        if flags & QR:
+            raise Malformed("a reply, not a query", None)
+        if flags & OPCODE:
+            raise Malformed("opcode other than QUERY", NOTIMP)
+        if counts[:6] != _ONE_QUESTION[:6]:
+            # RFC 9619: QDCOUNT above one is FORMERR; answers and authority have no place here.
+            raise Malformed("section counts of a query are wrong", FORMERR)
     end = HEADER_OCTETS
     try:
         while label := data[end]:
@@ -143,7 +147,7 @@ def read_query(data: bytes, client: object, now: float, stream: bool = False) ->
     query.qtype = data[end] << 8 | data[end + 1]
     query.extra = b""
     tail = KEY_CD if flags & CD else 0
-    if counts[6:] == b"\0\0":
+    if plain:
         if end + 4 != size:
             raise Malformed("octets after the question", FORMERR, question)
         query.edns = query.options = False

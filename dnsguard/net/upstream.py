@@ -22,7 +22,7 @@ from dnsguard.core.zones import Server
 from dnsguard.net.addresses import family_of, read_name
 from dnsguard.net.mmsg import BATCH, Incoming, Outgoing, address
 
-ASKS_A_PORT = 32  # a socket costs as much as a question: shared by so many it costs little
+ASKS_A_PORT = BATCH  # a socket costs as much as a question: shared by so many it costs little
 PORTS_MAX = 512  # open sockets; beyond that, asks ride on ports that are open already
 REPLY_OCTETS = 4096  # RFC 5625 section 4.4.1 asks for 4096, whatever size we advertised
 READY_MAX = 256
