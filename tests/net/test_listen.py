@@ -358,3 +358,44 @@ def test_a_v6_socket_leaves_v4_alone() -> None:
     for host in LOOPBACKS[1:]:
         with bind_udp(host, 0) as six:
             assert six.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+
+
+# -- finished replies ----------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_messages_too_long_for_a_kept_slice_are_answered_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    size = len(query("www.test")) + 1
+    monkeypatch.setattr(module, "CUTS_MAX", size)
+    monkeypatch.setattr(module, "_CUTS", tuple([None] * size for _ in range(mmsg.BATCH)))
+    async with scene() as stage:
+        stand_still()
+        names = ["www.test", "longer-than-that.test"]  # the reply is too long, and the query too
+        for name in names:
+            await stage.udp.ask(query(name))
+        for turn in range(3):
+            stage.udp.send(*(query(name, id=n) for n, name in enumerate(names * 3)))
+            for reply in await stage.udp.hear(6):
+                assert reply.question == f"{names[reply.id % 2]}."
+                assert reply.addresses == [address_of(names[reply.id % 2])], turn
+        table = stage.proxy.driver.engine.datagrams.table
+        assert sum(packet.hits for packet in table.values()) >= 12
+
+
+@pytest.mark.parametrize("host", LOOPBACKS)
+@on_a_loop
+async def test_clients_that_are_known_pass_by_the_batch(host: str) -> None:
+    async with (
+        Upstream() as upstream,
+        proxy([upstream.url], "access.allow=127.0.0.0/29,::1/128", listen=[host]) as running,
+        datagrams(running.port, host=host) as client,
+    ):
+        running.driver.listeners[0]._guarded = True  # as where others than loopback can come
+        for _ in range(4):
+            client.send(*(ask("www.test") for _ in range(5)))
+            assert {reply.rcode for reply in await client.hear(5)} == {"NOERROR"}
+        assert len(running.driver.listeners[0]._welcome) == 1
+        running.driver.reload(running.driver.engine.policy, access("127.0.0.8/32"))
+        assert (await client.resolve("www.test")).rcode == "REFUSED"
