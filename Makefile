@@ -15,15 +15,16 @@ DEV := $(VENV)/.ready-to-test
 
 # The constraints hold for what builds the package as well. A relative path, because pip splits the
 # variable at blanks and the folder's own path may have some.
-PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
-	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
+PIP_ENV := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	PIP_DISABLE_PIP_VERSION_CHECK=1
+PIP := $(PIP_ENV) $(BIN)/python -m pip install --quiet
 SETUP_FAILED := setting up $(VENV) failed: pip says why above. It needs a package index; \
 	behind a mirror or a proxy set PIP_INDEX_URL or https_proxy.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help run test check chaos storms fuzz lint format bench outage clean
+.PHONY: help run test check chaos storms fuzz floods wheel lock sbom audit lint format bench outage clean
 
 help: ## this list
 	@echo "dnsguard: a DNS caching proxy that keeps answering when cluster DNS does not"
@@ -55,6 +56,33 @@ fuzz: $(DEV) ## every parser, guided by coverage (ARGS="--seconds 600 --target a
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) --editable '.[dev,fuzz]' || \
 		echo "atheris cannot be had here: the mutations are not guided by coverage"
 	@$(BIN)/python -m tests.fuzz.run $(ARGS)
+
+floods: $(DEV) ## floods and limits, on a real process (ARGS="--quick" or "--only NAME")
+	@$(BIN)/python benchmarks/floods.py $(ARGS)
+
+wheel: $(DEV) ## the wheel into dist/, built twice and compared octet by octet
+	@rm -rf dist build/again
+	@for to in dist build/again; do \
+		SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 1600000000) \
+			$(PIP_ENV) $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $$to . || exit 1; done
+	@cmp dist/*.whl build/again/*.whl && sha256sum dist/*.whl && echo "built twice: the same octets"
+
+lock: $(DEV) ## requirements.lock anew: what runs, with hashes (from constraints.txt)
+	@$(BIN)/python -m venv build/lock && build/lock/bin/python -m pip install --quiet pip-tools
+	@build/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links --no-header --constraint constraints.txt \
+		--output-file build/lock/lock pyproject.toml
+	@{ echo "# What \`dnsguard serve\` runs on, each package with its hashes; written by \`make lock\`."; \
+		echo "#   pip install --require-hashes -r requirements.lock"; cat build/lock/lock; } > requirements.lock
+
+sbom: $(DEV) ## dist/dnsguard.cdx.json: what runs, in CycloneDX
+	@$(BIN)/python -m venv build/sbom && build/sbom/bin/python -m pip install --quiet cyclonedx-bom
+	@mkdir -p dist && build/sbom/bin/cyclonedx-py requirements requirements.lock \
+		--output-file dist/dnsguard.cdx.json && echo "written: dist/dnsguard.cdx.json"
+
+audit: $(DEV) ## known weaknesses in what runs (asks a public data base)
+	@$(BIN)/python -m venv build/audit && build/audit/bin/python -m pip install --quiet pip-audit
+	@build/audit/bin/pip-audit --require-hashes --disable-pip --requirement requirements.lock
 
 lint: $(DEV) ## ruff, its formatter and mypy --strict; changes nothing
 	@$(BIN)/ruff check .

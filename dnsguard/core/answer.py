@@ -296,7 +296,7 @@ def _level_rest(
     named = []
     for owner, rtype, ttl, offset in records:
         try:
-            name = _read_once(wire, owner, skip_name(wire, owner), names, [])
+            name = _read_once(wire, owner, offset - 4, names, [])
         except WireError:
             name = U32.pack(offset) + b"\xff"  # a name that no record has
         named.append((name, rtype, ttl, offset))
