@@ -13,7 +13,7 @@ import ipaddress
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dnsguard import __version__, clock, logs
@@ -31,7 +31,7 @@ from dnsguard.net.addresses import Access
 from dnsguard.net.bootstrap import resolve_upstreams
 from dnsguard.net.driver import Driver
 from dnsguard.net.listen import bind_udp
-from dnsguard.store.place import directory_name
+from dnsguard.store.place import Place, directory_name
 
 if TYPE_CHECKING:
     from dnsguard.store.keeper import Keeper
@@ -77,7 +77,9 @@ class Server:
             self._watch_signals()
             if keeper is not None:
                 await keeper.loaded()
-            control = await open_control(settings, driver.engine, [_shown(udp) for udp, _ in pairs])
+            keep_pins = await keeping_pins(settings, driver.engine)
+            listening = [_shown(udp) for udp, _ in pairs]
+            control = await open_control(settings, driver.engine, listening, keep_pins)
             tune_collector()
             self._say_ready(pairs, admin_at, control)
             await self._stopping.wait()
@@ -214,7 +216,6 @@ def open_store(settings: Settings, driver: Driver) -> Keeper | None:
     if settings.store.dir is None:
         return None
     from dnsguard.store.keeper import Keeper
-    from dnsguard.store.place import Place
 
     place = Place(settings.store.dir, directory_name(str(settings.listen[0])))
     keeper = Keeper(place, settings.store, driver.engine, report)
@@ -237,7 +238,10 @@ class Control:
 
 
 async def open_control(
-    settings: Settings, engine: Engine, listening: Sequence[str]
+    settings: Settings,
+    engine: Engine,
+    listening: Sequence[str],
+    keep_pins: Callable[[], Awaitable[str]],
 ) -> Control | None:
     """Open the control socket: in the state directory, else in the user's runtime directory.
 
@@ -255,11 +259,29 @@ async def open_control(
         except ControlError as error:
             why.append(str(error))
             continue
-        server = ControlServer(verbs(engine, listening))
+        server = ControlServer(verbs(engine, listening, keep_pins))
         await server.listen(sock)
         return Control(server, file)
     logger.warning("no control socket, so no command can reach this instance: %s", "; ".join(why))
     return None
+
+
+async def keeping_pins(settings: Settings, engine: Engine) -> Callable[[], Awaitable[str]]:
+    """Take back the pins of an earlier run; return what writes down those of this one."""
+    if settings.store.dir is None:
+
+        async def nowhere() -> str:
+            return "there is no state directory (store.dir is off)"
+
+        return nowhere
+    from dnsguard.store.pins_file import KeptPins
+
+    place = Place(settings.store.dir, directory_name(str(settings.listen[0])))
+    kept = KeptPins(place.directory, engine)
+    trouble = await kept.take_back()
+    if trouble:
+        logger.warning("pins of an earlier run are lost: %s", trouble)
+    return kept.keep
 
 
 def _advice(error: OSError, port: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dnsguard.config.keys import KEYS, ZONE_KEYS, Key
+from dnsguard.config.keys import KEYS, PIN, ZONE_KEYS, Key
 from tests.settings_from import flag, loaded, mistakes_of, written
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
@@ -31,7 +31,9 @@ def table() -> list[str]:
         )
         for leaf, key in ZONE_KEYS.items()
     ]
-    return ["| Key | Type | Default | Meaning |", "|---|---|---|---|", rows[0], *zone, *rows[1:]]
+    pins = f"| `{PIN.name}` | {PIN.allowed} | none | {PIN.meaning} |"
+    head = ["| Key | Type | Default | Meaning |", "|---|---|---|---|"]
+    return [*head, rows[0], *zone, *rows[1:], pins]
 
 
 def test_the_documentation_has_every_key() -> None:

@@ -15,7 +15,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,11 +85,11 @@ class Arguments:
 class Verb:
     """Something that a running instance can be told.
 
-    `run` returns the facts that answer it, or yields items. An `attended` verb lasts only as long
-    as whoever asked for it stays connected.
+    `run` returns the facts that answer it, now or once they are there, or yields items. An
+    `attended` verb lasts only as long as whoever asked for it stays connected.
     """
 
-    run: Callable[[Arguments], Facts | AsyncGenerator[Facts, None]]
+    run: Callable[[Arguments], Facts | Awaitable[Facts] | AsyncGenerator[Facts, None]]
     attended: bool = False
 
 
@@ -218,8 +218,9 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
 
 async def _answer(verb: Verb, arguments: Arguments, writer: asyncio.StreamWriter) -> None:
     found = verb.run(arguments)
-    if isinstance(found, Mapping):
-        await _say(writer, {"done": found})
+    if not isinstance(found, AsyncGenerator):
+        facts = found if isinstance(found, Mapping) else await found
+        await _say(writer, {"done": facts})
         return
     count = 0
     try:

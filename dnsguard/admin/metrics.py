@@ -73,7 +73,8 @@ def _queries(engine: Engine, now: float) -> Iterator[Metric]:
     yield queries
     answers = CounterMetricFamily(
         "dnsguard_answers",
-        "Replies sent, by where they came from (hit, stale, upstream, synthesized, failure) and rcode.",
+        "Replies sent, by where they came from (hit, stale, upstream, pin, synthesized, failure) "
+        "and rcode.",
         labels=("source", "rcode"),
     )
     for (source, rcode), count in sorted(counters.answers.items()):

@@ -13,12 +13,16 @@ from contextlib import contextmanager
 from dnsguard import __version__, clock, message_text
 from dnsguard.admin import facts
 from dnsguard.admin.control import Arguments, Facts, Verb
+from dnsguard.admin.pin_verbs import Keep, pin_verbs
 from dnsguard.core.engine import Engine
 from dnsguard.errors import ControlError, WireError
 
 
-def verbs(engine: Engine, listening: Sequence[str]) -> Mapping[str, Verb]:
-    """Return the table for one engine. `listening` is where queries are answered, in words."""
+def verbs(engine: Engine, listening: Sequence[str], keep_pins: Keep) -> Mapping[str, Verb]:
+    """Return the table for one engine.
+
+    `listening` is where queries are answered, in words; `keep_pins` writes pins down.
+    """
 
     def instance(arguments: Arguments) -> Facts:
         arguments.end()
@@ -30,7 +34,11 @@ def verbs(engine: Engine, listening: Sequence[str]) -> Mapping[str, Verb]:
         with understood():
             return facts.explain_facts(engine, name, qtype, clock.now())
 
-    return {"instance": Verb(instance), "explain": Verb(explain)}
+    return {
+        "instance": Verb(instance),
+        "explain": Verb(explain),
+        **pin_verbs(engine, keep_pins),
+    }
 
 
 def type_of(arguments: Arguments) -> int:

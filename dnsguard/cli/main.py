@@ -20,6 +20,8 @@ COMMANDS = {
     "demo": "Watch an outage, with and without dnsguard.",
     "check": "Print the effective settings, or every mistake.",
     "explain": "Say why a name is answered as it is.",
+    "pin": "Give a name addresses that win over everything, for a while.",
+    "unpin": "End such a pin.",
     "query": "Ask a DNS server one question.",
     "bench": "Measure DNS servers: dnsguard, or any other.",
 }

@@ -120,6 +120,17 @@ def read_name(text: str) -> str:
     return name
 
 
+def read_ip(text: str) -> str:
+    """A plain address, in its one spelling."""
+    try:
+        found = _ip(text)
+    except ValueError:
+        raise ValueError("an address, such as 10.1.2.3 or fd00::1") from None
+    if getattr(found, "scope_id", None):
+        raise ValueError("an address without a zone, such as fd00::1: DNS carries no interface")
+    return str(found)
+
+
 def _host(text: str) -> str:
     """An address that can be sent to, or a host name."""
     try:

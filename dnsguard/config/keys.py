@@ -125,6 +125,7 @@ ADDRESS_OR_OFF = Kind(
 UPSTREAM = Kind("upstream URLs", addresses.read_upstream, str)
 NETWORK = Kind("networks, or loopback, link-local, private", addresses.read_network, str)
 NAME = Kind("domain names", addresses.read_name, str)
+IP = Kind("addresses", addresses.read_ip, str)
 CLUSTER_DOMAIN = Kind("a domain name", _read_domain, str)
 DIRECTORY = Kind("a directory, auto or off", _read_directory, _show_directory)
 
@@ -280,8 +281,19 @@ ZONE_KEYS: dict[str, Key] = {
 }  # fmt: skip
 
 
+# What stands behind `pins.`: a name, dots and all.
+PIN = Key(
+    "pins.<name>", IP, (),
+    "the addresses that this name has, whatever the cache and the upstreams say: A and AAAA come "
+    "from here alone",
+    many=True, needed="a pinned name has at least one address",
+)  # fmt: skip
+
+
 def split(name: str) -> tuple[str, ...]:
     """The sections and the last part of a known key; a zone's name is one part, dots and all."""
+    if name.startswith("pins."):
+        return ("pins", name.removeprefix("pins."))
     if not name.startswith("zones."):
         return tuple(name.split("."))
     zone, leaf = _zone_and_leaf(name) or ("", "")
@@ -292,7 +304,7 @@ def is_section(name: str) -> bool:
     """Whether keys stand below this one in a file."""
     if name.startswith("zones."):
         return name.endswith(".stale")
-    return name == "zones" or any(key.startswith(f"{name}.") for key in KEYS)
+    return name in ("zones", "pins") or any(key.startswith(f"{name}.") for key in KEYS)
 
 
 def env_name(name: str) -> str:
@@ -309,6 +321,9 @@ def find(name: str, origin: Origin) -> tuple[str, Key]:
     """The key in its one spelling, and its row; ValueError says what would be right."""
     if name in KEYS:
         return name, KEYS[name]
+    if name.startswith("pins."):
+        pinned = addresses.read_name(name.removeprefix("pins."))
+        return f"pins.{pinned}", PIN
     if parts := _zone_and_leaf(name):
         zone, leaf = parts
         return f"zones.{addresses.read_name(zone)}.{leaf}", ZONE_KEYS[leaf]

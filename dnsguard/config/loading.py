@@ -250,6 +250,8 @@ def _settings(
     shown = {"listen": held["listen"]}
     zones = _zones(values, stale, listen, system_resolvers, mistakes, shown)
     shown |= held
+    pins = {name: value for name, value in values.items() if name.startswith("pins.")}
+    shown |= pins
     return Settings(
         listen=listen,
         admin=admin,
@@ -262,6 +264,7 @@ def _settings(
             limits=Limits(**section("limits")),
             keep_fresh=plain["keep_fresh.names"],
             kubernetes=Kubernetes(**section("kubernetes")),
+            pins=tuple((name.removeprefix("pins."), pin.value) for name, pin in pins.items()),
         ),
         log_format=plain["log.format"],
         log_level=plain["log.level"],

@@ -12,8 +12,9 @@ from dnsguard.core.actions import Actions
 from dnsguard.core.counters import Counters
 from dnsguard.core.entry import Entry
 from dnsguard.core.packets import Packet, Packets
+from dnsguard.core.pins import Pin
 from dnsguard.core.schema import Denial
-from dnsguard.core.wire import Query
+from dnsguard.core.wire import NOERROR, Query
 
 PACKETS_SHARE = 1 / 8  # of cache.max_bytes, for finished replies
 
@@ -55,6 +56,12 @@ class Answering:
         """Answer that there is no such name or record, although nobody has said so."""
         self._counters.answers["synthesized", denial.rcode] += 1
         wire = reply.synthesized(query, denial.rcode, denial.apex, denial.why)
+        self._out.replies.append((query.client, wire))
+
+    def pin(self, query: Query, pin: Pin) -> None:
+        """Answer what an operator wants answered."""
+        self._counters.answers["pin", NOERROR] += 1
+        wire = reply.pinned(query, pin.data(query.qtype), pin.ttl)
         self._out.replies.append((query.client, wire))
 
     # -- finished replies -------------------------------------------------------------------

@@ -25,6 +25,7 @@ from dnsguard.core.flights import PROBING, Ask, Flight
 from dnsguard.core.keeping import Keep
 from dnsguard.core.learned import Learned
 from dnsguard.core.loops import Loops
+from dnsguard.core.pins import Pin, Pins, pins_of
 from dnsguard.core.policy import Policy
 from dnsguard.core.refreshing import Refreshing
 from dnsguard.core.reload import obey
@@ -80,6 +81,8 @@ class Engine:
         self._refuse = self.answering.refuse
         self.zones = build_zones(policy, now, {})
         self.schema = schema_of(policy.kubernetes, self.cache.index)
+        self.pins = Pins(pins_of(policy))
+        self._pinned = self.pins.table  # nearly always empty, which costs a query nothing
         self.asking = Asking(
             policy, chance, self.out, self.counters,
             self._landed, self._crashed, self._zone_changed, self._holds,
@@ -108,6 +111,11 @@ class Engine:
         if query.extra:
             query.extra = reply.keepalive(self.policy.limits.tcp_idle)
         key = query.key
+        if self._pinned:
+            pin = self.pins.find(key, now)
+            if pin is not None:
+                self.answering.pin(query, pin)
+                return
         entry = self.cache.get(key)
         if entry is not None and now < entry.expires:
             self._hit(entry, query, data, now)
@@ -258,6 +266,11 @@ class Engine:
             self.counters.answers[counted] += len(waiters)
             flight.waiters = []
         return True
+
+    def pin(self, pin: Pin) -> bool:
+        """Answer a name from a pin from now on; False if there are too many."""
+        self.answering.forget()
+        return self.pins.put(pin)
 
     def forget(self, key: bytes) -> None:
         """Remember no answer under `key` any more, here or through a restart."""

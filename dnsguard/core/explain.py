@@ -15,6 +15,7 @@ from dnsguard.core.answer import Kind
 from dnsguard.core.entry import NEVER, Entry
 from dnsguard.core.evidence import WHY
 from dnsguard.core.failures import Failure
+from dnsguard.core.pins import FOREVER, Pin
 from dnsguard.core.reply import span
 from dnsguard.core.staleness import Verdict, judge
 from dnsguard.core.wire import KEY_TAILS, NXDOMAIN, U16, name_octets
@@ -55,7 +56,10 @@ def explain(engine: Engine, name: str, qtype: int, now: float) -> Explanation:
     zone = engine.zones.find(octets)
     question = octets + U16.pack(qtype) + b"\0\1"
     entry, note = _variant(engine, question)
-    if entry is not None and judge(entry, now)[0] is not Verdict.DEAD:
+    pin = engine.pins.find(question + KEY_TAILS[0], now)
+    if pin is not None:
+        source, words = "pin", _pinned(pin, qtype, now)
+    elif entry is not None and judge(entry, now)[0] is not Verdict.DEAD:
         source, words = _known(entry, now, note)
     else:
         source, words = _unknown(engine, question + KEY_TAILS[0], zone, entry, now)
@@ -70,6 +74,17 @@ def _variant(engine: Engine, question: bytes) -> tuple[Entry | None, str]:
         if entry is not None:
             return entry, "" if tail == KEY_TAILS[0] else " (to queries with DO or CD)"
     return None, ""
+
+
+def _pinned(pin: Pin, qtype: int, now: float) -> dict[str, str]:
+    addresses = ", ".join(pin.addresses)
+    words = {"answer": f"pinned: {addresses}", "why": "an operator pinned it in the settings"}
+    if not pin.data(qtype):
+        words["answer"] = f"no such record: the name is pinned to {addresses}"
+    if pin.until != FOREVER:
+        words["why"] = f"an operator pinned it {span(now - pin.since)} ago"
+        words["dies"] = f"in {span(pin.until - now)}, and then the usual way answers"
+    return words
 
 
 def _known(entry: Entry, now: float, note: str) -> tuple[str, dict[str, str]]:

@@ -121,3 +121,4 @@ class Policy:
     limits: Limits = field(default_factory=Limits)
     keep_fresh: tuple[str, ...] = ()
     kubernetes: Kubernetes = field(default_factory=Kubernetes)
+    pins: tuple[tuple[str, tuple[str, ...]], ...] = ()  # name and addresses

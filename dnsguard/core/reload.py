@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dnsguard.core.answering import PACKETS_SHARE
+from dnsguard.core.pins import pins_of
 from dnsguard.core.policy import Policy
 from dnsguard.core.schema import schema_of
 from dnsguard.core.zones import build_zones
@@ -34,6 +35,7 @@ def obey(engine: Engine, policy: Policy, now: float) -> None:
             zone.inherit(before[zone.name])
         zone.review(now)
     engine.schema = schema_of(policy.kubernetes, engine.cache.index)
+    engine.pins.obey(pins_of(policy))
     engine.answering.forget()
     for entry in engine.cache.index.values():
         entry.zone = engine.zones.find(entry.key)

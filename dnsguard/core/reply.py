@@ -7,15 +7,18 @@ cut to an empty one with TC, be it fresh, stale or just fetched (RFC 2181 sectio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import Struct
 
 from dnsguard.core.entry import Entry
 from dnsguard.core.wire import (
     AD,
     CD,
+    COUNTS,
     DO_BIT,
     HEADER_OCTETS,
     KEY_DO,
+    NOERROR,
     NXDOMAIN,
     OPT_FIXED,
     OPTION,
@@ -35,13 +38,14 @@ from dnsguard.core.wire import (
 )
 
 EDE_STALE, EDE_STALE_NXDOMAIN, EDE_UNREACHABLE, EDE_NETWORK = 3, 19, 22, 23
-EDE_SYNTHESIZED = 29
+EDE_FORGED, EDE_SYNTHESIZED = 4, 29
 EDE_OPTION, KEEPALIVE_OPTION = 15, 11
 EDE_NAMES = {
     EDE_STALE: "Stale Answer",
     EDE_STALE_NXDOMAIN: "Stale NXDOMAIN Answer",
     EDE_UNREACHABLE: "No Reachable Authority",
     EDE_NETWORK: "Network Error",
+    EDE_FORGED: "Forged Answer",
     EDE_SYNTHESIZED: "Synthesized",
 }
 
@@ -163,23 +167,43 @@ def _empty(query: Query, rcode: int, extra_flags: int, options: bytes) -> bytes:
 
 # An answer that is made up carries an SOA that says so, for clients without EDNS to see as well.
 SYNTHESIZED_TTL = 5  # seconds: short, because it may be wrong from the moment of recovery on
-_SOA_DATA = (
-    name_octets("synthesized.dnsguard.invalid")
-    + name_octets("nobody.invalid")
-    + Struct("!5I").pack(1, 7200, 1800, 86400, SYNTHESIZED_TTL)
-)
+_SOA_TIMES = Struct("!5I").pack(1, 7200, 1800, 86400, SYNTHESIZED_TTL)
+_SYNTHESIZED = name_octets("synthesized.dnsguard.invalid") + name_octets("nobody.invalid")
+_PINNED = name_octets("pinned.dnsguard.invalid") + name_octets("nobody.invalid")
+PINNED = "pinned by the operator"
 
 
 def synthesized(query: Query, rcode: int, apex: int, text: str) -> bytes:
     """Return a negative answer that nobody gave; `apex` is where its zone starts in the name."""
-    flags = QR | RA | (query.flags & (RD | CD)) | rcode
+    return _made(query, rcode, [], _soa(_SYNTHESIZED, apex), EDE_SYNTHESIZED, text)
+
+
+def pinned(query: Query, addresses: Sequence[bytes], ttl: int) -> bytes:
+    """Return an answer of these addresses, or that there are none of the type asked for."""
+    qtype = query.key[-5] << 8 | query.key[-4]
+    records = [_HERE + RECORD.pack(qtype, 1, ttl, len(address)) + address for address in addresses]
+    authority = b"" if records else _soa(_PINNED, 0)
+    return _made(query, NOERROR, records, authority, EDE_FORGED, PINNED)
+
+
+_HERE = b"\xc0\x0c"  # the name asked, compressed
+
+
+def _soa(names: bytes, apex: int) -> bytes:
+    data = names + _SOA_TIMES
     owner = U16.pack(0xC000 | HEADER_OCTETS + apex)
-    soa = owner + RECORD.pack(T_SOA, 1, SYNTHESIZED_TTL, len(_SOA_DATA)) + _SOA_DATA
-    head = query.id + U16.pack(flags) + b"\0\1\0\0\0\1"
-    if not query.edns:
-        return head + b"\0\0" + query.question + soa
-    opt = _opt(bool(query.key[-1] & KEY_DO), _ede(EDE_SYNTHESIZED, text))
-    out = head + b"\0\1" + query.question + soa + opt
+    return owner + RECORD.pack(T_SOA, 1, SYNTHESIZED_TTL, len(data)) + data
+
+
+def _made(
+    query: Query, rcode: int, answer: Sequence[bytes], authority: bytes, code: int, text: str
+) -> bytes:
+    """Return a reply of our own making, which says so to clients that understand it."""
+    flags = QR | RA | (query.flags & (RD | CD)) | rcode
+    opt = _opt(bool(query.key[-1] & KEY_DO), _ede(code, text)) if query.edns else b""
+    counts = COUNTS.pack(1, len(answer), 1 if authority else 0, 1 if opt else 0)
+    head = query.id + U16.pack(flags) + counts + query.question
+    out = b"".join((head, *answer, authority, opt))
     return out if len(out) <= query.limit else truncated(query, rcode)
 
 

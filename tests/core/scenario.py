@@ -18,6 +18,8 @@ from dnsguard.config.keys import Given, Origin
 from dnsguard.config.loading import load
 from dnsguard.config.units import read_duration
 from dnsguard.core.explain import explain
+from dnsguard.core.pins import Pin
+from dnsguard.core.wire import name_octets
 from tests.core.watch import Asked
 from tests.core.world import START, World
 
@@ -120,6 +122,8 @@ class Player:
             "packets": self._packets,
             "zone": self._zone,
             "explain": self._explain,
+            "pin": self._pin,
+            "unpin": self._unpin,
             "said": self._said,
             "stop": lambda words: self.world.stop(),
         }
@@ -223,6 +227,14 @@ class Player:
         zones = {zone.name: zone for zone in self.world.engine.zones.all}
         assert state in ("normal", "outage")
         assert zones[name].outage is (state == "outage"), f"the zone is not in {state}"
+
+    def _pin(self, words: Words) -> None:
+        name, ttl, now = words.next(), int(words.option("ttl") or "30"), self.world.now
+        until = now + read_duration(words.option("for") or "1h")
+        assert self.world.engine.pin(Pin(name, tuple(words.rest()), ttl, now, until))
+
+    def _unpin(self, words: Words) -> None:
+        assert self.world.engine.pins.remove(name_octets(words.next())), "it is not pinned"
 
     def _explain(self, words: Words) -> None:
         """Where the answer to a question would come from, and words that say so."""

@@ -169,7 +169,11 @@ class Watch:
         assert found.flags & dns.flags.RA
         assert not found.flags & dns.flags.AA
         assert found.edns == query.edns
-        if any(MADE_UP in record for record in found.sign):
+        pin = self.engine.pins.find(query.key, now)
+        if pin is not None:
+            assert set(found.data) <= set(pin.addresses)
+            assert [code for code, _ in found.ede] == ([4] if found.edns else [])
+        elif any(MADE_UP in record for record in found.sign):
             self._made_up(query.key, found, now)
         elif found.rcode in ("NOERROR", "NXDOMAIN") and not found.flags & dns.flags.TC:
             self._aged(query.key, found, now)

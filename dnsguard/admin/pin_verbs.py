@@ -1,0 +1,88 @@
+"""The verbs that pin names: set one, end one, list them all, and have them outlive a restart."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any
+
+from dnsguard import clock
+from dnsguard.admin.control import Arguments, Facts, Verb
+from dnsguard.core.engine import Engine
+from dnsguard.core.pins import ADDRESSES_MAX, FOREVER, PINS_MAX, Pin
+from dnsguard.core.wire import name_octets, name_text
+from dnsguard.errors import ControlError, WireError
+
+LASTS_MAX = 30 * 86400.0  # seconds: what is to last longer belongs into the settings
+TTL_MAX = 3600.0
+
+Keep = Callable[[], Awaitable[str]]  # writes the pins down; returns why it could not
+
+
+def pin_verbs(engine: Engine, keep: Keep) -> Mapping[str, Verb]:
+    """Return the verbs `pin`, `unpin` and `pins`."""
+
+    async def pin(arguments: Arguments) -> Facts:
+        now = clock.now()
+        found = _read(arguments, now)
+        if not engine.pin(found):
+            raise ControlError(f"{PINS_MAX} names are pinned already: unpin some")
+        return _facts(found, now) | _kept(await keep())
+
+    async def unpin(arguments: Arguments) -> Facts:
+        name = _name(arguments.text("name"))
+        arguments.end()
+        if engine.pins.remove(name_octets(name)) is None:
+            where = (
+                " by hand; the settings pin it" if name_octets(name) in engine.pins.table else ""
+            )
+            raise ControlError(f"{name} is not pinned{where}")
+        return {"name": name} | _kept(await keep())
+
+    async def pins(arguments: Arguments) -> AsyncGenerator[Facts, None]:
+        arguments.end()
+        now = clock.now()
+        for found in list(engine.pins.table.values()):
+            if now < found.until:
+                yield _facts(found, now)
+
+    return {"pin": Verb(pin), "unpin": Verb(unpin), "pins": Verb(pins)}
+
+
+def _kept(trouble: str) -> dict[str, Any]:
+    return {"kept": not trouble, "trouble": trouble}
+
+
+def _facts(pin: Pin, now: float) -> dict[str, Any]:
+    return {
+        "name": name_text(name_octets(pin.name)),
+        "addresses": list(pin.addresses),
+        "ttl": pin.ttl,
+        "ends_in": None if pin.until == FOREVER else round(pin.until - now, 3),
+    }
+
+
+def _name(text: str) -> str:
+    try:
+        return name_text(name_octets(text))
+    except WireError as wrong:
+        raise ControlError(str(wrong)) from None
+
+
+def _read(arguments: Arguments, now: float) -> Pin:
+    name = _name(arguments.text("name"))
+    addresses = []
+    for text in arguments.texts("addresses"):
+        try:
+            addresses.append(str(ipaddress.ip_address(text)))
+        except ValueError:
+            raise ControlError(f"{text!r} is not an address, such as 10.1.2.3 or fd00::1") from None
+    if not 0 < len(addresses) <= ADDRESSES_MAX:
+        raise ControlError(f"a pin has from 1 to {ADDRESSES_MAX} addresses, not {len(addresses)}")
+    ttl, lasts = arguments.number("ttl"), arguments.number("lasts")
+    arguments.end()
+    if not 0 <= ttl <= TTL_MAX:
+        raise ControlError(f"the TTL of a pin is from 0 s to {TTL_MAX:.0f} s")
+    if not 0 < lasts <= LASTS_MAX:
+        raise ControlError("a pin lasts up to 30d; to pin for good, use `pins` in the settings")
+    return Pin(name, tuple(addresses), int(ttl), now, now + lasts)
