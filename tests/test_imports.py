@@ -75,11 +75,13 @@ CORE_MAY_IMPORT = {
 # Third-party packages with a home of their own; elsewhere nobody knows that they are used.
 HOMES = {
     "aiodns": {"net"},
+    "aiohttp": {"kube"},
     "cffi": {"net"},
     "click": {"cli"},
     "matplotlib": {"bench"},
-    "prometheus_client": {"admin"},
+    "prometheus_client": {"admin", "kube"},
     "rich": {"cli", "demo"},
+    "ruamel": {"cli"},
     "uvloop": {"cli"},
 }
 

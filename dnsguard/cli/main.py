@@ -23,6 +23,8 @@ COMMANDS = {
     "pin": "Give a name addresses that win over everything, for a while.",
     "unpin": "End such a pin.",
     "query": "Ask a DNS server one question.",
+    "inject": "Put dnsguard beside the workloads in Kubernetes manifests.",
+    "uninject": "Take it out of them again.",
     "bench": "Measure DNS servers: dnsguard, or any other.",
 }
 

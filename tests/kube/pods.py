@@ -1,0 +1,40 @@
+"""Pods for the tests of `kube`, and a patch carried out by a second, independent hand."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import kubernetes_validate
+
+from dnsguard.kube.inject import Outcome, apply, plan
+from dnsguard.kube.profile import Profile
+
+PROFILE = Profile(upstream=("10.96.0.10",))
+NEWEST = "1.36"
+
+
+def pod(**spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "web"},
+        "spec": {"containers": [{"name": "web", "image": "nginx:1"}], **spec},
+    }
+
+
+def annotated(annotations: dict[str, str], **spec: Any) -> dict[str, Any]:
+    made = pod(**spec)
+    made["metadata"]["annotations"] = annotations
+    return made
+
+
+def planned(
+    given: dict[str, Any], profile: Profile = PROFILE, namespace: str = "shop"
+) -> tuple[dict[str, Any], Outcome]:
+    """The pod with the patch carried out; the one that was given must not change."""
+    before = copy.deepcopy(given)
+    outcome = plan(given, namespace, profile, "Pod web")
+    assert given == before
+    after = copy.deepcopy(given)
+    apply(after, copy.deepcopy(outcome.patch))
+    kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", **after}, NEWEST, strict=True)
+    return after, outcome
