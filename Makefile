@@ -46,7 +46,7 @@ test: $(DEV) ## all tests; core also by itself, every branch covered by its own 
 
 check: lint test ## what CI runs: lint, then test
 
-chaos: $(DEV) ## kills at every system call of the store, broken and full disks (minutes; root, strace)
+chaos: $(DEV) ## kills at every system call of the store, broken disks, broken networks (root, strace, ip, nft)
 	@$(BIN)/python -m pytest -q -m chaos -o faulthandler_timeout=1200
 
 storms: $(DEV) ## seeded storms around the engine (ARGS="--seeds 0-1000", or --seed N to replay)

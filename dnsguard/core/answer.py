@@ -118,7 +118,7 @@ def read_answer(
                         owners.add(owner)
                     else:
                         reached = True
-            elif rtype == T_CNAME:
+            elif rtype == T_CNAME and (rclass == qclass or qclass == C_ANY):
                 target = _read_target(wire, position, length, names, offsets)
                 if cnames.setdefault(owner, target) != target:
                     return _contradiction(answer, wire)

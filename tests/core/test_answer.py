@@ -57,6 +57,13 @@ KINDS: list[tuple[str, str, int, str, Kind]] = [
     ("a CNAME to a referral", CNAME, 0, NS, Kind.LAME),
     ("data of another type", "www.example. 60 IN AAAA ::1", 0, "", Kind.UNPROVEN),
     ("data of another class", "www.example. 60 CH A abc. 1", 0, "", Kind.UNPROVEN),
+    (
+        "a CNAME of another class",
+        CNAME.replace("IN", "CH") + "\nweb.example. 5 IN A 192.0.2.1",
+        0,
+        "",
+        Kind.UNPROVEN,
+    ),
     ("data of another name", "victim.example. 60 IN A 192.0.2.6", 0, "", Kind.UNPROVEN),
     ("data of another name, and SOA", "victim.example. 60 IN A 192.0.2.6", 0, SOA, Kind.NODATA),
     ("SERVFAIL", "", 2, "", Kind.LAME),

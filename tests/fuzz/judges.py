@@ -12,6 +12,7 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.opcode
+import dns.rdataclass
 import dns.rdatatype
 import dnslib
 
@@ -76,7 +77,7 @@ def answers(data: bytes) -> None:
     if theirs is None or ours.kind not in (Kind.POSITIVE, Kind.NODATA, Kind.NXDOMAIN):
         return
     name = theirs.question[0].name
-    held = {(r.name, r.rdtype) for r in theirs.answer}
+    held = {(r.name, r.rdtype) for r in theirs.answer if r.rdclass == dns.rdataclass.IN}
     chained = (name, dns.rdatatype.CNAME) in held
     if ours.kind is Kind.POSITIVE:
         assert chained or (name, dns.rdatatype.A) in held, "data that nobody else sees"
