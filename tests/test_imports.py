@@ -39,7 +39,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sim": BELOW_EDGES,
     "bench": BELOW_EDGES | {"net"},  # the generator shares the proxy's batched system calls
     "server": EDGES | BELOW_EDGES | {"config", "logs"},
-    "cli": EDGES | BELOW_EDGES | {"config", "server", "demo", "sim", "bench", "message_text"},
+    "cli": EDGES
+    | BELOW_EDGES
+    | {"config", "logs", "server", "demo", "sim", "bench", "message_text"},
     "__main__": {"cli"},
 }
 

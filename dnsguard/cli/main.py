@@ -25,6 +25,7 @@ COMMANDS = {
     "query": "Ask a DNS server one question.",
     "inject": "Put dnsguard beside the workloads in Kubernetes manifests.",
     "uninject": "Take it out of them again.",
+    "webhook": "Put it into Kubernetes pods as they are created.",
     "bench": "Measure DNS servers: dnsguard, or any other.",
 }
 

@@ -68,7 +68,7 @@ def plan(
         return Outcome([], str(skip), _namespace_warning(annotations, namespace))
     if spec.get("dnsPolicy") == "None":
         own = _upstream_of(spec, own, where)
-    _complete(own, namespace, where, check)
+    complete(own, namespace, where, check)
     return _injected(pod, namespace, own)
 
 
@@ -132,7 +132,7 @@ def _upstream_of(spec: Mapping[str, Any], profile: Profile, where: str) -> Profi
     )
 
 
-def _complete(profile: Profile, namespace: str, where: str, check: Check | None) -> None:
+def complete(profile: Profile, namespace: str, where: str, check: Check | None) -> None:
     """Raise ConfigError if something is missing without which the pod would have no DNS."""
     mistakes = []
     if not profile.upstream:

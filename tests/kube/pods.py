@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import kubernetes_validate
@@ -38,3 +39,21 @@ def planned(
     apply(after, copy.deepcopy(outcome.patch))
     kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", **after}, NEWEST, strict=True)
     return after, outcome
+
+
+def review(thing: Any, **changes: Any) -> bytes:
+    """An AdmissionReview as an API server sends it."""
+    request = {
+        "uid": "u-1",
+        "kind": {"group": "", "version": "v1", "kind": "Pod"},
+        "resource": {"group": "", "version": "v1", "resource": "pods"},
+        "operation": "CREATE",
+        "namespace": "shop",
+        "object": thing,
+        "oldObject": None,
+        "dryRun": False,
+        "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"},
+    } | changes
+    return json.dumps(
+        {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+    ).encode()
