@@ -24,7 +24,7 @@ SETUP_FAILED := setting up $(VENV) failed: pip says why above. It needs a packag
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help run test check chaos storms fuzz floods wheel lock sbom audit lint format bench outage clean
+.PHONY: help run test check chaos storms fuzz differ floods wheel lock sbom audit lint format bench outage clean
 
 help: ## this list
 	@echo "dnsguard: a DNS caching proxy that keeps answering when cluster DNS does not"
@@ -51,6 +51,9 @@ chaos: $(DEV) ## kills at every system call of the store, broken disks, broken n
 
 storms: $(DEV) ## seeded storms around the engine (ARGS="--seeds 0-1000", or --seed N to replay)
 	@$(BIN)/python -m tests.core.storms $(ARGS)
+
+differ: $(DEV) ## what clients are answered, beside Unbound and BIND (needs unbound and named)
+	@$(BIN)/python -m tests.fuzz.differ $(ARGS)
 
 fuzz: $(DEV) ## every parser, guided by coverage (ARGS="--seconds 600 --target answer")
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) --editable '.[dev,fuzz]' || \

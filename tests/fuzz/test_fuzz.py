@@ -7,10 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dns.message
+import dns.rdatatype
 import pytest
 
 from dnsguard.core import wire
+from tests.core import build
 from tests.fuzz.corpus import mutate, seeds
+from tests.fuzz.differ import SHAPES, reply_to
 from tests.fuzz.run import TARGETS, blind
 from tests.fuzz.targets import TARGETS as ALL, query
 
@@ -52,3 +56,15 @@ def test_the_command_runs_one_target_and_says_how_often() -> None:
     command = [sys.executable, "-m", "tests.fuzz.run", "--target", "names", "--seconds", "0.2"]
     ran = subprocess.run([*command, "--child", "blind"], capture_output=True, text=True, check=True)
     assert ran.stdout.startswith("executed ")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_upstream_behind_all_three_says_what_its_shape_is(shape: str) -> None:
+    name = f"{shape}-n1.zone.example."
+    reply = dns.message.from_wire(reply_to(build.query(name, edns=1232), "tcp"))
+    assert reply.id == dns.message.from_wire(build.query(name)).id
+    assert reply.question[0].name.to_text() == name
+    alone = dns.message.from_wire(reply_to(build.query(name, "TXT"), "udp"))
+    assert not any(rrset.rdtype == dns.rdatatype.A for rrset in alone.answer) or "chain" in shape
+    denied = {"nxdomain": 3, "bare-nxdomain": 3, "servfail": 2, "refused": 5, "notimp": 4}
+    assert reply.rcode() == denied.get(shape, 0)
