@@ -20,7 +20,9 @@ from dnsguard import __version__, clock, logs
 from dnsguard.admin.control import ControlServer
 from dnsguard.admin.http import HttpServer
 from dnsguard.admin.socket_file import SocketFile, runtime_root
+from dnsguard.admin.status import Reading
 from dnsguard.admin.verbs import verbs
+from dnsguard.admin.watching import Watch
 from dnsguard.config import Settings
 from dnsguard.core.actions import Notice
 from dnsguard.core.engine import Engine
@@ -57,6 +59,7 @@ class Server:
         self._resolvers = tuple(resolvers)
         self._driver: Driver | None = None
         self._keeper: Keeper | None = None
+        self._watch: Watch | None = None
         self._stopping = asyncio.Event()
         self._signals = 0
         self._began = clock.now()
@@ -69,9 +72,10 @@ class Server:
         try:
             pairs = bind_all(settings)
             policy = await resolve_upstreams(settings.policy, self._resolvers, logger.warning)
-            driver = Driver(policy, Access(settings.access), report)
+            driver = Driver(policy, Access(settings.access), self._report)
             self._driver = driver
-            self._keeper = keeper = open_store(settings, driver)
+            self._watch = watch = Watch(driver.engine)
+            self._keeper = keeper = open_store(settings, driver, self._report)
             await driver.start([udp for udp, _ in pairs], [tcp for _, tcp in pairs])
             admin, admin_at = await self._open_admin(driver)
             self._watch_signals()
@@ -79,11 +83,14 @@ class Server:
                 await keeper.loaded()
             keep_pins = await keeping_pins(settings, driver.engine)
             listening = [_shown(udp) for udp, _ in pairs]
-            control = await open_control(settings, driver.engine, listening, keep_pins)
+            reading = self._reading(driver, True)
+            control = await open_control(settings, reading, listening, keep_pins)
+            watch.start()
             tune_collector()
             self._say_ready(pairs, admin_at, control)
             await self._stopping.wait()
             logger.info("stopping: answering what is under way")
+            watch.stop()
             if control is not None:
                 await control.close()
             await driver.stop(settings.policy.ask.deadline)
@@ -103,9 +110,8 @@ class Server:
         from dnsguard.admin.metrics import Exporter
         from dnsguard.admin.routes import routes
 
-        counts = None if self._keeper is None else self._keeper.counts
-        exporter = Exporter(driver.engine, driver.numbers, counts)
-        server = HttpServer(routes(exporter, driver.engine, self._missing))
+        reading = self._reading(driver, self._settings.hot_names)
+        server = HttpServer(routes(Exporter(reading), reading, self._missing))
         try:
             port = await server.listen(address.host, address.port)
         except OSError as error:
@@ -114,6 +120,17 @@ class Server:
                 "Choose another with --admin ADDR:PORT, or --admin off"
             ) from None
         return server, f"http://{address._replace(port=port)}"
+
+    def _reading(self, driver: Driver, names: bool) -> Reading:
+        assert self._watch is not None
+        counts = None if self._keeper is None else self._keeper.counts
+        return Reading(driver.engine, self._watch, driver.numbers, counts, names)
+
+    def _report(self, notice: Notice) -> None:
+        """Write one notice to the log, and keep it for the page."""
+        if self._watch is not None:
+            self._watch.note(notice)
+        report(notice)
 
     def _missing(self) -> str:
         if self._stopping.is_set():
@@ -174,8 +191,11 @@ class Server:
         except DnsguardError as error:
             logger.error("settings not taken, the old ones stay: %s", error)
             return
-        if (settings.listen, settings.admin) != (self._settings.listen, self._settings.admin):
+        old = self._settings
+        if (settings.listen, settings.admin) != (old.listen, old.admin):
             logger.warning("listen and admin addresses change at a restart only")
+        if settings.hot_names != old.hot_names:
+            logger.warning("admin.hot_names changes at a restart only")
         if settings.store != self._settings.store:
             logger.warning("store.dir and the other store settings change at a restart only")
         self._settings = settings
@@ -211,14 +231,16 @@ def _bind_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-def open_store(settings: Settings, driver: Driver) -> Keeper | None:
+def open_store(
+    settings: Settings, driver: Driver, notice: Callable[[Notice], None]
+) -> Keeper | None:
     """Begin to keep answers through restarts, unless the settings say not to."""
     if settings.store.dir is None:
         return None
     from dnsguard.store.keeper import Keeper
 
     place = Place(settings.store.dir, directory_name(str(settings.listen[0])))
-    keeper = Keeper(place, settings.store, driver.engine, report)
+    keeper = Keeper(place, settings.store, driver.engine, notice)
     keeper.start()
     return keeper
 
@@ -239,7 +261,7 @@ class Control:
 
 async def open_control(
     settings: Settings,
-    engine: Engine,
+    reading: Reading,
     listening: Sequence[str],
     keep_pins: Callable[[], Awaitable[str]],
 ) -> Control | None:
@@ -259,7 +281,7 @@ async def open_control(
         except ControlError as error:
             why.append(str(error))
             continue
-        server = ControlServer(verbs(engine, listening, keep_pins))
+        server = ControlServer(verbs(reading.engine, listening, keep_pins, reading))
         await server.listen(sock)
         return Control(server, file)
     logger.warning("no control socket, so no command can reach this instance: %s", "; ".join(why))

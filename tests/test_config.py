@@ -94,6 +94,7 @@ EFFECTS = [
     ("limits.client_qps", "100", "policy.limits.client_qps", 100),
     ("listen", "[::1]:53", "listen", (Address("::1", 53),)),
     ("admin.listen", "off", "admin", None),
+    ("admin.hot_names", "off", "hot_names", False),
     ("admin.listen", "[::1]:9153", "admin", Address("::1", 9153)),
     ("access.allow", "10.0.0.0/8", "access", (ipaddress.ip_network("10.0.0.0/8"),)),
     ("store.dir", "/var/lib/dnsguard", "store.dir", "/var/lib/dnsguard"),

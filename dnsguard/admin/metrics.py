@@ -7,7 +7,7 @@ the way of a query nothing and two servers fit in one process. No label carries 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
@@ -20,25 +20,22 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from dnsguard import __version__, clock
+from dnsguard.admin.status import LOST, Reading
 from dnsguard.core.cache import SEGMENT_NAMES
+from dnsguard.core.census import Coverage
 from dnsguard.core.counters import BUCKETS, StoreCounts
 from dnsguard.core.engine import Engine
 from dnsguard.core.wire import RCODE_NAMES
-
-RUNWAY_NAMES_MAX = 20_000  # latest learned names that the runway looks at: some 10 ms of work
-RECENT_SECONDS = 3600.0
-
-
-Numbers = Callable[[], Mapping[str, int]]
 
 
 class EngineCollector(Collector):
     """Samples of one engine, of its store, and of the sockets: see `_sockets` for their names."""
 
-    def __init__(self, engine: Engine, sockets: Numbers, store: StoreCounts | None) -> None:
-        self._engine = engine
-        self._numbers = sockets
-        self._store = store
+    def __init__(self, reading: Reading) -> None:
+        self._engine = reading.engine
+        self._numbers = reading.numbers
+        self._store = reading.store
+        self._census = reading.watch.census
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: names are only known once there are numbers."""
@@ -51,7 +48,8 @@ class EngineCollector(Collector):
         engine.fold(now)
         yield from _queries(engine, now)
         yield from _upstreams(engine)
-        yield from _cache(engine, now)
+        yield from _cache(engine)
+        yield from _readiness(self._census.coverage, now)
         yield from _sockets(self._numbers())
         if self._store is not None:
             yield from _store(self._store, now)
@@ -148,7 +146,7 @@ def _upstreams(engine: Engine) -> Iterator[Metric]:
     yield from (asked, up, trip, ignored, state)
 
 
-def _cache(engine: Engine, now: float) -> Iterator[Metric]:
+def _cache(engine: Engine) -> Iterator[Metric]:
     cache = engine.cache
     entries = GaugeMetricFamily("dnsguard_cache_entries", "Answers kept.", labels=("kind",))
     evicted = CounterMetricFamily(
@@ -164,23 +162,28 @@ def _cache(engine: Engine, now: float) -> Iterator[Metric]:
     octets = cache.total + engine.datagrams.octets + engine.streams.octets
     yield GaugeMetricFamily("dnsguard_cache_bytes", "Memory charged to the cache.", value=octets)
     yield GaugeMetricFamily(
-        "dnsguard_runway_seconds",
-        "Time until the first recently learned name runs out of stale life.",
-        value=runway(engine, now),
-    )
-    yield GaugeMetricFamily(
         "dnsguard_flights", "Questions under way.", value=len(engine.asking.flights)
     )
 
 
-def runway(engine: Engine, now: float) -> float:
-    """Return the seconds until the first name in use, or learned this hour, has no answer."""
-    soonest = float("inf")
-    for entry in engine.cache.newest(RUNWAY_NAMES_MAX):
-        dies = entry.dies()
-        if dies < soonest and dies > now and (now - entry.stored < RECENT_SECONDS or entry.recent):
-            soonest = dies
-    return soonest - now if soonest != float("inf") else 0.0
+def _readiness(coverage: Coverage, now: float) -> Iterator[Metric]:
+    """Yield what would be if the upstream died now; the walk behind it is seconds old."""
+    whole = coverage.whole
+    for name, text, value in (
+        ("covered_ratio", "Share of the last hour's questions that an outage would leave answered.",
+         coverage.ratio),
+        ("recent_questions", "Different questions of the last hour.", whole.asked),
+        ("runway_seconds", "Time until the first recently asked name runs out of stale life.",
+         whole.runway(now)),
+    ):  # fmt: skip
+        yield GaugeMetricFamily(f"dnsguard_{name}", text, value=value)
+    lost = GaugeMetricFamily(
+        "dnsguard_uncovered_questions", "Questions of the last hour that it would not, by reason.",
+        labels=("reason",),
+    )  # fmt: skip
+    for reason in LOST:
+        lost.add_metric((reason,), coverage.lost.get(reason, 0))
+    yield lost
 
 
 def _sockets(numbers: Mapping[str, int]) -> Iterator[Metric]:
@@ -219,9 +222,9 @@ def _store(store: StoreCounts, now: float) -> Iterator[Metric]:
 class Exporter:
     """Renders the metrics of one engine in the format that a scraper prefers."""
 
-    def __init__(self, engine: Engine, sockets: Numbers, store: StoreCounts | None = None) -> None:
+    def __init__(self, reading: Reading) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(EngineCollector(engine, sockets, store))
+        self.registry.register(EngineCollector(reading))
         ProcessCollector(registry=self.registry)
 
     def render(self, accept: str) -> tuple[bytes, str]:

@@ -15,7 +15,7 @@ from dnsguard import clock, message_text
 from dnsguard.admin import facts
 from dnsguard.admin.http import Reply, Request, Route
 from dnsguard.admin.metrics import Exporter
-from dnsguard.core.engine import Engine
+from dnsguard.admin.status import Reading, status
 from dnsguard.errors import WireError
 
 
@@ -23,8 +23,9 @@ class _Wrong(Exception):
     """A parameter that cannot be used; the text says what would be right."""
 
 
-def routes(exporter: Exporter, engine: Engine, ready: Callable[[], str]) -> Mapping[str, Route]:
+def routes(exporter: Exporter, reading: Reading, ready: Callable[[], str]) -> Mapping[str, Route]:
     """Return the routes. `ready` returns what is still missing, or nothing."""
+    engine = reading.engine
 
     def livez(_: Request) -> Reply:
         return Reply.text(HTTPStatus.OK, "alive")
@@ -45,10 +46,16 @@ def routes(exporter: Exporter, engine: Engine, ready: Callable[[], str]) -> Mapp
     def explain(name: str, qtype: int | None) -> dict[str, Any]:
         return facts.explain_facts(engine, name, 1 if qtype is None else qtype, clock.now())
 
+    def state(request: Request) -> Reply:
+        for known in request.parameters:
+            return _json(HTTPStatus.BAD_REQUEST, {"error": f"no such parameter: {known!r}"})
+        return _json(HTTPStatus.OK, status(reading, clock.now()))
+
     return {
         "/livez": livez,
         "/readyz": readyz,
         "/metrics": metrics,
+        "/api/v1/status": state,
         "/api/v1/cache": _of_a_name(cache),
         "/api/v1/explain": _of_a_name(explain),
     }

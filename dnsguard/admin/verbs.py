@@ -14,14 +14,18 @@ from dnsguard import __version__, clock, message_text
 from dnsguard.admin import facts
 from dnsguard.admin.control import Arguments, Facts, Verb
 from dnsguard.admin.pin_verbs import Keep, pin_verbs
+from dnsguard.admin.status import Reading, status
 from dnsguard.core.engine import Engine
 from dnsguard.errors import ControlError, WireError
 
 
-def verbs(engine: Engine, listening: Sequence[str], keep_pins: Keep) -> Mapping[str, Verb]:
+def verbs(
+    engine: Engine, listening: Sequence[str], keep_pins: Keep, reading: Reading
+) -> Mapping[str, Verb]:
     """Return the table for one engine.
 
-    `listening` is where queries are answered, in words; `keep_pins` writes pins down.
+    `listening` is where queries are answered, in words; `keep_pins` writes pins down; `reading` is
+    what a status is read from, names and all: whoever may ask here is trusted.
     """
 
     def instance(arguments: Arguments) -> Facts:
@@ -34,9 +38,18 @@ def verbs(engine: Engine, listening: Sequence[str], keep_pins: Keep) -> Mapping[
         with understood():
             return facts.explain_facts(engine, name, qtype, clock.now())
 
+    def state(arguments: Arguments) -> Facts:
+        fresh = arguments.flag("fresh")
+        arguments.end()
+        if fresh:
+            engine.fold(clock.now())
+            reading.watch.census.take(clock.now())
+        return status(reading, clock.now())
+
     return {
         "instance": Verb(instance),
         "explain": Verb(explain),
+        "status": Verb(state),
         **pin_verbs(engine, keep_pins),
     }
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "serve": "Answer DNS queries, also when the upstream does not.",
     "demo": "Watch an outage, with and without dnsguard.",
     "check": "Print the effective settings, or every mistake.",
+    "status": "Say how a running dnsguard is doing.",
     "explain": "Say why a name is answered as it is.",
     "pin": "Give a name addresses that win over everything, for a while.",
     "unpin": "End such a pin.",

@@ -182,7 +182,10 @@ _ROWS = (
         "where queries are answered, over UDP and TCP; port 0 lets the system choose",
         many=True, needed="without a listener nobody can ask"),
     Key("admin.listen", ADDRESS_OR_OFF, Address("127.0.0.1", 9153),
-        "where health and metrics are read over HTTP"),
+        "where health, metrics and the status page are read over HTTP"),
+    Key("admin.hot_names", SWITCH, True,
+        "show names of questions on the status page; off shows numbers only. The control socket, "
+        "which is for the owner, and what is asked for by name are not concerned"),
     Key("access.allow", NETWORK, ("loopback", "link-local", "private"),
         "who may ask; anyone else gets REFUSED. private is RFC 1918 and RFC 4193; clients in other "
         "networks, 100.64.0.0/10 for one, need a row of their own",

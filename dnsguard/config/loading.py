@@ -66,6 +66,7 @@ class Settings:
 
     listen: tuple[Address, ...]
     admin: Address | None
+    hot_names: bool
     access: tuple[Network, ...]
     policy: Policy
     log_format: Literal["text", "json"]
@@ -255,6 +256,7 @@ def _settings(
     return Settings(
         listen=listen,
         admin=admin,
+        hot_names=plain["admin.hot_names"],
         access=addresses.networks(plain["access.allow"]),
         policy=Policy(
             zones=zones,

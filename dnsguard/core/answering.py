@@ -37,6 +37,7 @@ class Answering:
         """Answer from an entry that has expired, and say so."""
         entry.hits += 1
         entry.recent = 2
+        entry.asked = now
         wire = reply.stale(entry, query, reason, now)
         self._out.replies.append((query.client, wire))
         self._counters.answers["stale", entry.rcode] += 1
@@ -72,6 +73,7 @@ class Answering:
         entry = packet.entry
         entry.hits += hits
         entry.recent = 2
+        entry.asked = self.now
         if packet.reason:
             self._counters.answers["stale", entry.rcode] += hits
             age = self.now - entry.expires

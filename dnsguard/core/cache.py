@@ -10,8 +10,7 @@ Whether an entry is fresh, stale or dead is not asked here, except that the dead
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 
 from dnsguard.core.entry import ENTRY_OVERHEAD, Entry
 
@@ -32,7 +31,8 @@ class Cache:
     """Entries by key, at most `max_octets` of them by their own account."""
 
     __slots__ = (
-        "_live", "_queues", "evicted", "get", "index", "max_octets", "octets", "on_evict", "total",
+        "_live", "_queues", "evicted", "get", "index", "max_octets", "octets", "on_evict",
+        "on_loss", "total",
     )  # fmt: skip
 
     def __init__(self, max_octets: int) -> None:
@@ -45,6 +45,7 @@ class Cache:
         self.total = 0
         self.evicted = [0, 0, 0]
         self.on_evict: Callable[[Entry], None] | None = None
+        self.on_loss: Callable[[Entry], None] | None = None  # of what could still be served
 
     def __len__(self) -> int:
         return len(self.index)
@@ -64,6 +65,7 @@ class Cache:
                 old.spoil()
             entry.hits = old.hits
             entry.recent = old.recent
+            entry.asked = old.asked
             self._charge(old.segment, -1, -old.size)
             seated = old.negative == entry.negative
             if seated:
@@ -109,13 +111,6 @@ class Cache:
             self._charge(entry.segment, -1, -entry.size)
         return entry
 
-    def newest(self, most: int) -> Iterator[Entry]:
-        """Yield what sits on the last `most` seats of either queue of positives, latest first."""
-        for segment in (PROBATION, PROTECTED):
-            for key in islice(reversed(self._queues[segment]), most):
-                if self._sits(key, segment):
-                    yield self.index[key]
-
     def _charge(self, segment: int, count: int, octets: int) -> None:
         self._live[segment] += count
         self.octets[segment] += octets
@@ -157,6 +152,8 @@ class Cache:
                 continue
             self.remove(key)
             self.evicted[segment] += 1
+            if alive and self.on_loss is not None:
+                self.on_loss(entry)
             if self.on_evict is not None:
                 self.on_evict(entry)
             return

@@ -33,6 +33,7 @@ from dnsguard.core.reply import EDE_UNREACHABLE
 from dnsguard.core.schema import schema_of
 from dnsguard.core.sending import Chance
 from dnsguard.core.staleness import Verdict, judge, until
+from dnsguard.core.unanswered import NEVER_ANSWERED, TTL_ZERO, Unanswered
 from dnsguard.core.wire import (
     NOTIMP,
     REFUSED,
@@ -74,6 +75,8 @@ class Engine:
         octets = policy.cache.max_bytes
         self.cache = Cache(int(octets * (1 - PACKETS_SHARE)))
         self.failures = Failures()
+        self.unanswered = Unanswered()
+        self.cache.on_loss = self.unanswered.evicted
         self.answering = Answering(octets, self.out, self.counters, now)
         self.datagrams = self.answering.datagrams
         self.streams = self.answering.streams
@@ -135,6 +138,7 @@ class Engine:
             if verdict is Verdict.VERIFY:
                 entry.hits += 1
                 entry.recent = 2
+                entry.asked = now
                 self._wait(query, data, entry.zone, entry, now)
                 return
             if verdict is not Verdict.DEAD:
@@ -152,6 +156,7 @@ class Engine:
         """Answer from an entry that has not expired."""
         entry.hits += 1
         entry.recent = 2
+        entry.asked = now
         tick = entry.stored + int(now - entry.stored) + 1
         if self.prefetches and entry.ttl > 1:
             early = entry.expires - entry.ttl * self.policy.prefetch.fraction
@@ -189,6 +194,7 @@ class Engine:
             if denial is not None:
                 self.answering.deny(query, denial)
                 return
+        self.unanswered.note(query.key, NEVER_ANSWERED, now)
         self._refuse(query, SERVFAIL, code, text)
 
     def _wait(
@@ -251,6 +257,7 @@ class Engine:
                     self.learned.note(entry, old)
                 self.cache.put(entry, now)
             else:
+                self.unanswered.note(key, TTL_ZERO, now)
                 self.forget(key)  # RFC 8767 section 4: TTL 0 is never kept, nor what it ends
         if self.failures:
             self.failures.pop(key, None)
@@ -262,6 +269,7 @@ class Engine:
                 observe(now - query.at)
             if old is None:
                 entry.hits = len(waiters)
+                entry.asked = now
             counted = _FETCHED if entry.rcode == 0 else ("upstream", entry.rcode)
             self.counters.answers[counted] += len(waiters)
             flight.waiters = []

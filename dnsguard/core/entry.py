@@ -27,13 +27,15 @@ class Entry:
     `stored` is when it came, `expires` when its TTL ends; it dies at `expires` plus the zone's
     `stale.max_age`, and nothing moves that instant but a new answer. `failed` is when a refresh
     last failed (-inf: never since it was stored). `hits` counts questions over the name's whole
-    life in the cache, across refreshes. `written` is when the version of this answer that lies on
-    disk was stored (-inf: none does).
+    life in the cache, across refreshes; `asked` is when the last of them came, or was counted if a
+    finished reply answered it. `written` is when the version of this answer that lies on disk was
+    stored (-inf: none does).
     """
 
     __slots__ = (
-        "ad", "additional", "expires", "failed", "hits", "key", "kind", "offsets", "packets",
-        "rcode", "reason", "recent", "segment", "stored", "ttl", "wire", "written", "zone",
+        "ad", "additional", "asked", "expires", "failed", "hits", "key", "kind", "offsets",
+        "packets", "rcode", "reason", "recent", "segment", "stored", "ttl", "wire", "written",
+        "zone",
     )  # fmt: skip
 
     def __init__(self, key: bytes, answer: Answer, zone: ZoneState, now: float) -> None:
@@ -52,6 +54,7 @@ class Entry:
         self.reason = "timeout"
         self.hits = 0
         self.recent = 0
+        self.asked = NEVER
         self.segment = 0
         self.written = NEVER
         self.packets: list[Packet] | None = None

@@ -14,7 +14,9 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from dnsguard import __version__, clock
-from dnsguard.admin.metrics import Exporter, runway
+from dnsguard.admin.metrics import Exporter
+from dnsguard.admin.status import Reading
+from dnsguard.admin.watching import Watch
 from dnsguard.core.counters import StoreCounts
 from tests.net.asking import ask
 from tests.net.running import ONCE, Scene, later, on_a_loop, scene, stand_still
@@ -45,6 +47,9 @@ PROMISED = {
     "dnsguard_cache_evictions_total": {"reason"},
     "dnsguard_stale_age_seconds": set(),
     "dnsguard_runway_seconds": set(),
+    "dnsguard_covered_ratio": set(),
+    "dnsguard_recent_questions": set(),
+    "dnsguard_uncovered_questions": {"reason"},
     "dnsguard_build_info": {"version", "python"},
     "process_cpu_seconds_total": set(),
     "process_resident_memory_bytes": set(),
@@ -59,7 +64,11 @@ class Scrape:
                  read: Callable[[str], Iterable[Any]] = read_text,
                  store: StoreCounts | None = None) -> None:  # fmt: skip
         driver = stage.proxy.driver
-        body, self.content_type = Exporter(driver.engine, driver.numbers, store).render(accept)
+        watch = Watch(driver.engine)
+        driver.engine.fold(clock.now())
+        watch.census.take(clock.now())
+        reading = Reading(driver.engine, watch, driver.numbers, store)
+        body, self.content_type = Exporter(reading).render(accept)
         self.text = body.decode()
         self.families = list(read(self.text))
         self.samples = [sample for family in self.families for sample in family.samples]
@@ -204,8 +213,8 @@ async def test_what_is_held_at_this_moment_is_shown() -> None:
 async def test_the_runway_is_the_time_until_the_first_name_is_lost() -> None:
     async with scene(*SHORT) as stage:
         stand_still()
-        engine = stage.proxy.driver.engine
         assert Scrape(stage)("dnsguard_runway_seconds") == 0
+        assert Scrape(stage)("dnsguard_covered_ratio") == 1
         await stage.udp.resolve("long.test")  # 60 s to live, half an hour stale
         stage.upstream.behave("short-lived")
         await stage.udp.resolve("short.test")
@@ -214,7 +223,10 @@ async def test_the_runway_is_the_time_until_the_first_name_is_lost() -> None:
         assert Scrape(stage)("dnsguard_runway_seconds") == pytest.approx(1701)
         later(1702.0)
         assert Scrape(stage)("dnsguard_runway_seconds") == pytest.approx(58)
-        assert runway(engine, float("inf")) == 0.0
+        scrape = Scrape(stage)
+        assert scrape("dnsguard_covered_ratio") == 0.5
+        assert scrape("dnsguard_recent_questions") == 2
+        assert scrape("dnsguard_uncovered_questions", reason="too_old") == 1
 
 
 @on_a_loop

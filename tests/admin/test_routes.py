@@ -12,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from dnsguard.admin.http import HttpServer
 from dnsguard.admin.metrics import Exporter
 from dnsguard.admin.routes import routes
+from dnsguard.admin.status import Reading
+from dnsguard.admin.watching import Watch
 from tests.admin.test_http import Caller, calling
 from tests.net.running import HOST, Scene, later, on_both_loops, scene
 from tests.net.upstream import address_of
@@ -24,10 +26,10 @@ class Readiness:
 
 
 @contextlib.asynccontextmanager
-async def admin(stage: Scene, readiness: Readiness) -> AsyncIterator[Caller]:
+async def admin(stage: Scene, readiness: Readiness, names: bool = True) -> AsyncIterator[Caller]:
     driver = stage.proxy.driver
-    exporter = Exporter(driver.engine, driver.numbers)
-    server = HttpServer(routes(exporter, driver.engine, lambda: readiness.missing))
+    reading = Reading(driver.engine, Watch(driver.engine), driver.numbers, names=names)
+    server = HttpServer(routes(Exporter(reading), reading, lambda: readiness.missing))
     port = await server.listen(HOST, 0)
     async with calling(port) as calls:
         yield calls
@@ -133,3 +135,18 @@ async def test_bad_parameters_are_told_what_would_be_right(query: str, why: str)
             assert why in json.loads(reply.read())["error"]
             assert (await calls.get(path + query, "POST")).status == 405
         assert (await calls.get("/api/v1/else" + query)).status == 404
+
+
+@on_both_loops
+async def test_the_whole_state_and_no_parameters() -> None:
+    async with scene() as stage, admin(stage, Readiness(), names=False) as calls:
+        await stage.udp.resolve("www.test")
+        reply = await calls.get("/api/v1/status")
+        assert reply.headers["Content-Type"] == "application/json"
+        found = json.loads(reply.read())
+        assert found["answers"]["total"]["upstream"] == 1
+        assert found["hot"] is None
+        wrong = await calls.get("/api/v1/status?name=www.test")
+        assert (wrong.status, json.loads(wrong.read())) == (
+            400, {"error": "no such parameter: 'name'"},
+        )  # fmt: skip

@@ -267,20 +267,6 @@ def test_second_chances_are_used_up() -> None:
     assert spent == LAPS_MAX
 
 
-def test_the_latest_are_told_first() -> None:
-    cache = small()
-    fill(cache, 0, 5)
-    cache.put(made(9, kind=Kind.NXDOMAIN), NOW)
-    assert [entry.key for entry in cache.newest(3)] == [made(n).key for n in (4, 3, 2)]
-    cache.remove(made(4).key)
-    assert [entry.key for entry in cache.newest(3)] == [made(n).key for n in (3, 2)]
-    hot(cache, 3)
-    fill(cache, 100, 3 * ROOM)
-    protected = [entry for entry in cache.newest(ROOM) if entry.segment == PROTECTED]
-    assert [entry.key for entry in protected] == [made(f"hot {n}").key for n in (2, 1, 0)]
-    assert not any(entry.negative for entry in cache.newest(ROOM))
-
-
 # -- seats --------------------------------------------------------------------------------------
 
 

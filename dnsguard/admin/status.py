@@ -1,0 +1,288 @@
+"""The state of a running instance as plain data, with the sentences that people read.
+
+A pure function of the engine and of what is kept about it; the page, `dnsguard status` and
+`dnsguard top` show these very words. Numbers under `answers`, `stale` and `upstreams` are counts
+since the start and may be added up over several processes; a state is the worst of theirs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dnsguard import __version__, message_text
+from dnsguard.admin.facts import zone_facts
+from dnsguard.admin.watching import Watch
+from dnsguard.core.cache import SEGMENT_NAMES
+from dnsguard.core.census import RECENT_SECONDS, Coverage, Share
+from dnsguard.core.counters import SOURCES, StoreCounts
+from dnsguard.core.engine import Engine
+from dnsguard.core.evidence import WHY
+from dnsguard.core.history import SAMPLE_SECONDS
+from dnsguard.core.unanswered import EVICTED, NEVER_ANSWERED, TOO_OLD, TTL_ZERO
+
+NAMES_SHOWN = 20
+PAGE_OCTETS = os.sysconf("SC_PAGE_SIZE")
+LOST = {
+    NEVER_ANSWERED: "no upstream has ever answered it",
+    TTL_ZERO: "its answers have a TTL of 0 and may not be kept",
+    EVICTED: "it had to make room: cache.max_bytes is too small",
+    TOO_OLD: "its last answer is older than stale.max_age allows",
+}
+GOOD, WARN, BAD = "good", "warn", "bad"
+STATES = {
+    "normal": "normal: upstreams are asked, answers are fresh",
+    "outage": "outage: serving last-known-good answers",
+    "doubt": "doubt: upstreams answer and are not believed; serving last-known-good answers",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a status is read from."""
+
+    engine: Engine
+    watch: Watch
+    numbers: Callable[[], Mapping[str, int]]
+    store: StoreCounts | None = None
+    names: bool = True  # whether names of questions are shown
+
+
+def status(reading: Reading, now: float) -> dict[str, Any]:
+    """Return everything that there is to see at `now`."""
+    engine, watch = reading.engine, reading.watch
+    engine.fold(now)
+    coverage = watch.census.coverage
+    zones = [_zone(zone_facts(zone, now), coverage, now) for zone in engine.zones.all]
+    found: dict[str, Any] = {
+        "version": __version__,
+        "pid": os.getpid(),
+        "uptime": round(now - watch.began, 3),
+        "headline": {},
+        "zones": zones,
+        "upstreams": _upstreams(reading, now),
+        "answers": _answers(reading, now),
+        "stale": {
+            "reasons": dict(engine.counters.stale),
+            "oldest_age": round(engine.counters.stale_age(now), 3),
+        },
+        "readiness": readiness(coverage, now, reading.names),
+        "hot": _hot(coverage) if reading.names else None,
+        "cache": _cache(engine),
+        "store": _store(reading.store, now),
+        "process": {
+            "resident_bytes": _resident(),
+            "questions_under_way": len(engine.asking.flights),
+            **reading.numbers(),
+        },
+        "events": [
+            {
+                "ago": round(now - at, 3), "level": notice.level,
+                "event": notice.event, "text": notice.text,
+            }
+            for at, notice in reversed(watch.events)
+        ],
+    }  # fmt: skip
+    found["headline"] = _headline(found)
+    return found
+
+
+def span(seconds: float) -> str:
+    """Return a length of time in its two largest units: `2 d 11 h`, `12 min`, `40 s`."""
+    whole = max(0, int(seconds))
+    parts = []
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, whole = divmod(whole, length)
+        if count:
+            parts.append(f"{count} {unit}")
+        elif parts:
+            break
+        if len(parts) == 2 or (parts and unit == "min"):
+            break
+    return " ".join(parts) or "0 s"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: `1 name`, `12 names`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+# -- zones and the one sentence -----------------------------------------------------------------
+
+
+def _zone(facts: dict[str, Any], coverage: Coverage, now: float) -> dict[str, Any]:
+    share = coverage.zones.get(facts["name"], Share())
+    facts["upstreams"] = [server["upstream"] for server in facts["upstreams"]]
+    facts["asked"], facts["covered"] = share.asked, share.covered
+    facts["runway"] = round(share.runway(now), 3)
+    state = facts["state"]
+    if facts["since"] is not None:
+        state = f"{state} for {span(facts['since'])}"
+    parts = [state]
+    if facts["state"] != "normal":
+        parts.append("serving last-known-good")
+    parts.append(_covered(share))
+    if share.covered:
+        parts.append(f"runway {span(facts['runway'])}")
+    facts["words"] = f"{zone_title(facts['name'])}: {'; '.join(parts)}"
+    return facts
+
+
+def zone_title(name: str) -> str:
+    """Return a zone's name for people; the root alone would be a dot."""
+    return "All names (zone .)" if name == "." else name.rstrip(".")
+
+
+def _covered(share: Share) -> str:
+    if not share.asked:
+        return "nothing asked within the hour"
+    return f"{share.covered:,} of {counted(share.asked, 'question')} of the last hour covered"
+
+
+def _headline(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return the sentence that a tired person reads first, and its tone."""
+    sick = [zone for zone in found["zones"] if zone["state"] != "normal"]
+    ready = found["readiness"]
+    lost = ready["asked"] - ready["covered"]
+    if sick:
+        first = max(sick, key=lambda zone: zone["asked"])  # the first of those that nobody asks
+        text = f"{zone_title(first['name'])}: {first['state']} for {span(first['since'])}"
+        if len(sick) > 1:
+            text += f", and {counted(len(sick) - 1, 'more zone')}"
+        if first["covered"] == 0:
+            return {"tone": BAD, "text": f"{text}; nothing is remembered to answer with"}
+        text += (
+            f"; serving last-known-good to {first['covered']:,} of "
+            f"{counted(first['asked'], 'question')}, for {span(first['runway'])} at least"
+        )
+        return {"tone": BAD, "text": text}
+    down = [server for server in found["upstreams"] if server["state"] in ("down", "probing")]
+    if down:
+        text = f"Answering fresh, without {counted(len(down), 'upstream')}: {down[0]['upstream']}"
+        return {"tone": WARN, "text": f"{text} is down for {span(down[0]['since'])}"}
+    if not ready["asked"]:
+        return {"tone": GOOD, "text": "All well; nothing was asked within the hour"}
+    text = f"All well; {ready['covered']:,} of {counted(ready['asked'], 'question')} of the last "
+    text += "hour would be answered in an outage"
+    return {"tone": WARN if lost > ready["asked"] * 0.05 else GOOD, "text": text}
+
+
+def _upstreams(reading: Reading, now: float) -> list[dict[str, Any]]:
+    servers = {s.label: s for zone in reading.engine.zones.all for s in zone.servers}
+    found = []
+    for label, server in servers.items():
+        health, trips = server.health, reading.watch.history.trips.get(label, ())
+        words = f"{health.state.value} for {span(now - health.since)}"
+        if not health.up:
+            words += f": {WHY.get(health.reason, health.reason)}"
+        elif not health.trip.present:
+            words = "not asked yet"
+        found.append({
+            "upstream": label,
+            "state": health.state.value,
+            "since": round(now - health.since, 3),
+            "reason": health.reason if not health.up else None,
+            "round_trip": health.trip.present or None,
+            "usual_round_trip": health.trip.usual or None,
+            "zones": [zone.name for zone in server.zones],
+            "outcomes": dict(health.outcomes),
+            "history": [None if trip < 0 else round(trip, 6) for trip in trips],
+            "words": words,
+        })  # fmt: skip
+    return found
+
+
+# -- numbers ------------------------------------------------------------------------------------
+
+
+def _answers(reading: Reading, now: float) -> dict[str, Any]:
+    history = reading.watch.history
+    total = dict.fromkeys(SOURCES, 0)
+    for (source, _), count in reading.engine.counters.answers.items():
+        total[source] += count
+    series = zip(*history.answers, strict=True) if history.answers else [()] * len(SOURCES)
+    return {
+        "total": total,
+        "every": SAMPLE_SECONDS,
+        "sampled": round(now - history.at, 3),
+        "series": {name: list(values) for name, values in zip(SOURCES, series, strict=True)},
+    }
+
+
+def readiness(coverage: Coverage, now: float, names: bool = True) -> dict[str, Any]:
+    """Return what would be if the upstream died at `now`."""
+    whole = coverage.whole
+    text = "If the upstream died now: "
+    if whole.asked:
+        text += (
+            f"{whole.covered:,} of {counted(whole.asked, 'question')} asked within the hour "
+            f"({coverage.ratio:.1%}) would still be answered"
+        )
+    else:
+        text += "nobody can tell, as nothing was asked within the hour"
+    if whole.covered:
+        text += f", all of them for {span(whole.runway(now))}"
+    return {
+        "words": text,
+        "window": RECENT_SECONDS,
+        "asked": whole.asked,
+        "covered": whole.covered,
+        "ratio": round(coverage.ratio, 6),
+        "runway": round(whole.runway(now), 3),
+        "taken": round(now - coverage.at, 3),
+        "lost": {
+            why: {"count": count, "words": LOST[why]}
+            for why, count in sorted(coverage.lost.items())
+        },
+        "names": _lost_names(coverage.names) if names else None,
+    }
+
+
+def _lost_names(names: Sequence[tuple[str, int, str]]) -> list[dict[str, str]]:
+    return [
+        {"name": name, "type": message_text.type_name(number), "why": why}
+        for name, number, why in names
+    ]
+
+
+def _hot(coverage: Coverage) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "type": message_text.type_name(number), "hits": hits}
+        for name, number, hits in coverage.hottest()
+    ]
+
+
+def _cache(engine: Engine) -> dict[str, Any]:
+    cache = engine.cache
+    entries = {name: cache.live(segment) for segment, name in enumerate(SEGMENT_NAMES)}
+    return {
+        "entries": entries | {"failure": len(engine.failures)},
+        "evicted": dict(zip(SEGMENT_NAMES, cache.evicted, strict=True)),
+        "bytes": cache.total + engine.datagrams.octets + engine.streams.octets,
+        "max_bytes": engine.policy.cache.max_bytes,
+    }
+
+
+def _store(store: StoreCounts | None, now: float) -> dict[str, Any] | None:
+    if store is None:
+        return None
+    words = f"{counted(store.rows, 'answer')} on disk"
+    if store.up:
+        words += f", all that was due written {span(now - store.flushed)} ago"
+    else:
+        words = f"failing, serving from memory; {words} when it last worked"
+    return {
+        "up": store.up, "rows": store.rows, "bytes": store.octets, "loaded": store.loaded,
+        "writes": store.writes, "errors": dict(store.errors),
+        "flushed": round(now - store.flushed, 3), "words": words,
+    }  # fmt: skip
+
+
+def _resident() -> int | None:
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * PAGE_OCTETS
+    except OSError:
+        return None

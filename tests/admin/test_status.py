@@ -1,0 +1,126 @@
+"""The state of an instance in words and numbers, through an outage and without names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dnsguard import clock
+from dnsguard.admin.status import Reading, counted, span, status
+from dnsguard.admin.watching import EVENTS_MAX, Watch
+from dnsguard.core.actions import Notice
+from dnsguard.core.counters import SOURCES, StoreCounts
+from tests.net.running import Scene, later, on_a_loop, scene
+
+
+def seen(stage: Scene, watch: Watch, **options: Any) -> dict[str, Any]:
+    engine = stage.proxy.driver.engine
+    watch.history.sample(engine, clock.now())
+    watch.census.take(clock.now())
+    return status(Reading(engine, watch, stage.proxy.driver.numbers, **options), clock.now())
+
+
+@on_a_loop
+async def test_from_well_into_outage_and_back() -> None:
+    async with scene("upstream.deadline=20s", "stale.recheck=100ms") as stage:
+        watch = Watch(stage.proxy.driver.engine)
+        found = seen(stage, watch)
+        assert found["headline"] == {
+            "tone": "good", "text": "All well; nothing was asked within the hour",
+        }  # fmt: skip
+        assert found["upstreams"][0]["words"] == "not asked yet"
+        stage.upstream.behave("short-lived")
+        await stage.udp.resolve("www.test")
+        found = seen(stage, watch)
+        assert found["headline"]["text"] == (
+            "All well; 1 of 1 question of the last hour would be answered in an outage"
+        )
+        assert found["answers"]["total"]["upstream"] == 1
+        assert {len(series) for series in found["answers"]["series"].values()} == {2}
+        assert found["upstreams"][0]["history"][-1] == pytest.approx(
+            found["upstreams"][0]["round_trip"], abs=1e-6
+        )
+        assert [name["name"] for name in found["hot"]] == ["www.test."]
+        stage.upstream.stop()
+        later(2.0)
+        await stage.udp.resolve("www.test")
+        later(720.0)
+        found = seen(stage, watch)
+        assert found["headline"]["tone"] == "bad"
+        assert found["headline"]["text"].startswith(
+            "All names (zone .): outage for 12 min; serving last-known-good to 1 of 1 question"
+        )
+        assert found["zones"][0]["words"].startswith(
+            "All names (zone .): outage for 12 min; serving last-known-good; "
+            "1 of 1 question of the last hour covered; runway 2 d 23 h"
+        )
+        assert found["upstreams"][0]["history"][-1] is None
+        assert "it refuses our packets" in found["upstreams"][0]["words"]
+        assert found["stale"]["reasons"]
+
+
+@on_a_loop
+async def test_what_could_not_be_answered_has_its_reason_and_its_name() -> None:
+    async with scene() as stage:
+        watch = Watch(stage.proxy.driver.engine)
+        stage.upstream.stop()
+        await stage.udp.resolve("never.test")
+        found = seen(stage, watch)
+        ready = found["readiness"]
+        assert ready["lost"]["never_answered"]["count"] == 1
+        assert ready["names"] == [{"name": "never.test.", "type": "A", "why": "never_answered"}]
+        assert ready["words"].endswith("0 of 1 question asked within the hour (0.0%) would still "
+                                       "be answered")  # fmt: skip
+        assert found["headline"]["text"].endswith("nothing is remembered to answer with")
+        private = seen(stage, watch, names=False)
+        assert private["hot"] is None
+        assert private["readiness"]["names"] is None
+        assert "never.test" not in str(private)
+
+
+@on_a_loop
+async def test_a_store_that_fails_is_told_and_events_are_bounded() -> None:
+    async with scene() as stage:
+        watch = Watch(stage.proxy.driver.engine)
+        store = StoreCounts(clock.now())
+        assert seen(stage, watch)["store"] is None
+        assert seen(stage, watch, store=store)["store"]["words"].startswith("failing, serving from")
+        store.up, store.rows = True, 1200
+        assert seen(stage, watch, store=store)["store"]["words"].startswith("1,200 answers on disk")
+        for number in range(EVENTS_MAX + 5):
+            watch.note(Notice("info", "test", f"event {number}"))
+        events = seen(stage, watch)["events"]
+        assert len(events) == EVENTS_MAX
+        assert events[0]["text"] == f"event {EVENTS_MAX + 4}"
+
+
+@on_a_loop
+async def test_the_clock_of_the_watch_takes_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dnsguard.admin.watching.SAMPLE_SECONDS", 0.001)
+    monkeypatch.setattr("dnsguard.admin.watching.WALK_PAUSE", 0.0)
+    monkeypatch.setattr("dnsguard.core.census.ENTRIES_AT_ONCE", 1)
+    async with scene() as stage:
+        for name in ("a.test", "b.test", "c.test"):
+            await stage.udp.resolve(name)
+        watch = Watch(stage.proxy.driver.engine)
+        watch.start()
+        while watch.census.coverage.whole.asked < 3 or len(watch.history.answers) < 3:
+            await stage.udp.resolve("a.test")
+        watch.stop()
+        assert sum(map(sum, watch.history.answers)) >= 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59, "59 s"), (60, "1 min"), (732, "12 min"), (3600, "1 h"), (3725, "1 h 2 min"),
+     (212400, "2 d 11 h"), (86400, "1 d"), (90061, "1 d 1 h"), (-5, "0 s")],
+)  # fmt: skip
+def test_spans_as_people_say_them(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_nouns_follow_their_numbers() -> None:
+    assert [counted(n, "name") for n in (1, 2, 1200)] == ["1 name", "2 names", "1,200 names"]
+    assert counted(2, "query", "queries") == "2 queries"
+    assert len(SOURCES) == len(set(SOURCES))
