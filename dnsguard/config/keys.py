@@ -202,6 +202,10 @@ _ROWS = (
     Key("stale.max_age", DURATION, _STALE.max_age,
         "how long past its TTL an answer may still be served; 0s never serves stale",
         0, 30 * DAY, "no answer is older than its expiry, and after a month it misleads"),
+    Key("stale.headless_max_age", DURATION, _STALE.headless_max_age,
+        "the same for addresses of pods in the cluster's domain, which soon go to other pods, at "
+        "most stale.max_age",
+        0, 30 * DAY, "no answer is older than its expiry, and after a month it misleads"),
     Key("stale.answer_ttl", SECONDS, _STALE.answer_ttl,
         "the TTL on a stale answer; never above the record's own",
         1, 3600, "RFC 8767, section 4 demands more than 0; clients keep stale data this long after "

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dnsguard.core.answer import Answer, Kind
+from dnsguard.core.pods import of_pods
 
 if TYPE_CHECKING:
     from dnsguard.core.packets import Packet
@@ -25,15 +26,15 @@ class Entry:
     """An answer in wire form with the instants that bound its life (seconds, boot-time clock).
 
     `stored` is when it came, `expires` when its TTL ends; it dies at `expires` plus the zone's
-    `stale.max_age`, and nothing moves that instant but a new answer. `failed` is when a refresh
-    last failed (-inf: never since it was stored). `hits` counts questions over the name's whole
-    life in the cache, across refreshes; `asked` is when the last of them came, or was counted if a
-    finished reply answered it. `written` is when the version of this answer that lies on disk was
-    stored (-inf: none does).
+    `stale.max_age`, or `stale.headless_max_age` for addresses of pods, and nothing moves that
+    instant but a new answer. `failed` is when a refresh last failed (-inf: never since it was
+    stored). `hits` counts questions over the name's whole life in the cache, across refreshes;
+    `asked` is when the last of them came, or was counted if a finished reply answered it. `written`
+    is when the version of this answer that lies on disk was stored (-inf: none does).
     """
 
     __slots__ = (
-        "ad", "additional", "asked", "expires", "failed", "hits", "key", "kind", "offsets",
+        "_pods", "ad", "additional", "asked", "expires", "failed", "hits", "key", "kind", "offsets",
         "packets", "rcode", "reason", "recent", "segment", "stored", "ttl", "wire", "written",
         "zone",
     )  # fmt: skip
@@ -58,6 +59,7 @@ class Entry:
         self.segment = 0
         self.written = NEVER
         self.packets: list[Packet] | None = None
+        self._pods: bool | None = None  # not looked at yet: few answers ever expire unrefreshed
 
     @property
     def size(self) -> int:
@@ -71,7 +73,22 @@ class Entry:
 
     def dies(self) -> float:
         """Return the instant after which this answer is never served again."""
-        return self.expires + self.zone.stale.max_age
+        stale = self.zone.stale
+        if stale.headless_max_age < stale.max_age and self.of_pods():
+            return self.expires + stale.headless_max_age
+        return self.expires + stale.max_age
+
+    def move(self, zone: ZoneState) -> None:
+        """Belong to another zone from now on."""
+        self.zone = zone
+        self._pods = None
+
+    def of_pods(self) -> bool:
+        """True if these are addresses of pods, which are reused (see `pods`)."""
+        if self._pods is None:
+            found = self.kind is Kind.POSITIVE and of_pods(self.key, self.wire, self.zone.domain)
+            self._pods = found
+        return self._pods
 
     def spoil(self) -> None:
         """Make every finished reply that was built from this entry invalid at once."""

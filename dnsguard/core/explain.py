@@ -114,8 +114,10 @@ def _known(entry: Entry, now: float, note: str) -> tuple[str, dict[str, str]]:
         tried = TRIES.get(entry.reason, entry.reason)
         said += f"; tried again in vain {span(now - entry.failed)} ago: {tried}"
     words["last said"] = said
-    if zone.stale.max_age > 0:
+    if entry.dies() > entry.expires:
         words["dies"] = f"in {span(entry.dies() - now)}, unless it is refreshed"
+        if entry.dies() < entry.expires + zone.stale.max_age:
+            words["dies"] += "; pods' addresses go to others, so they live shorter than a Service's"
     else:
         words["dies"] = f"in {span(entry.expires - now)}: stale answers are switched off"
     return ("fresh" if verdict is Verdict.FRESH else "stale"), words

@@ -43,6 +43,7 @@ class StalePolicy:
     client_timeout: float | None = None  # None: from the measured round trip
     recheck: float = 5.0  # how long a failed refresh is not tried again
     mode: Literal["verify", "immediate"] = "verify"
+    headless_max_age: float = 86400.0  # of pods' addresses, which others get within minutes
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def obey(engine: Engine, policy: Policy, now: float) -> None:
     engine.pins.obey(pins_of(policy))
     engine.answering.forget()
     for entry in engine.cache.index.values():
-        entry.zone = engine.zones.find(entry.key)
+        entry.move(engine.zones.find(entry.key))
     engine.sending.move(engine.zones.find, now)
     engine.failures.clear()  # the new settings may be what mends them
     engine.cache.resize(int(policy.cache.max_bytes * (1 - PACKETS_SHARE)), now)

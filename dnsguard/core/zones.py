@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from dnsguard.core.edns import Dress
 from dnsguard.core.health import Health
-from dnsguard.core.policy import Policy, Upstream, Zone
+from dnsguard.core.policy import Kubernetes, Policy, Upstream, Zone
 from dnsguard.core.wire import name_octets
 
 if TYPE_CHECKING:
     from dnsguard.core.flights import Flight
 
+CLUSTER_DOMAIN = name_octets(Kubernetes().domain)
 KNOWN_MAX = 8  # names that answered lately, to probe with: one of them may be the one that fails
 KNOWN_PAUSE = 1.0
 RETRY_MIN = 0.25  # seconds before a question is sent again; doubles with every try
@@ -56,12 +57,15 @@ class ZoneState:
     """One zone at run time."""
 
     __slots__ = (
-        "inflight", "known", "known_at", "name", "outage", "outage_since", "patience", "queue",
-        "ramp", "ramp_until", "recovered", "retry", "servers", "stale", "suffix",
+        "domain", "inflight", "known", "known_at", "name", "outage", "outage_since", "patience",
+        "queue", "ramp", "ramp_until", "recovered", "retry", "servers", "stale", "suffix",
     )  # fmt: skip
 
-    def __init__(self, policy: Zone, servers: tuple[Server, ...]) -> None:
+    def __init__(
+        self, policy: Zone, servers: tuple[Server, ...], domain: bytes = CLUSTER_DOMAIN
+    ) -> None:
         self.name = policy.name
+        self.domain = domain  # of the cluster, whose names tell what they are names of
         self.suffix = name_octets(policy.name)
         self.stale = policy.stale
         self.servers = servers
@@ -193,10 +197,11 @@ def _end(name: bytes) -> int:
 def build_zones(policy: Policy, now: float, servers: Mapping[Upstream, Server]) -> Zones:
     """Return the zones of `policy`; an upstream named in two zones is one server."""
     known = dict(servers)
+    domain = name_octets(policy.kubernetes.domain)
     states = []
     for zone in policy.zones:
         for upstream in zone.upstreams:
             if upstream not in known:
                 known[upstream] = Server(upstream, now)
-        states.append(ZoneState(zone, tuple(known[u] for u in zone.upstreams)))
+        states.append(ZoneState(zone, tuple(known[u] for u in zone.upstreams), domain))
     return Zones(states)
