@@ -72,6 +72,7 @@ EFFECTS = [
     ("cache.max_ttl", "7d", "policy.cache.max_ttl", 604800),
     ("cache.max_negative_ttl", "3h", "policy.cache.max_negative_ttl", 10800),
     ("stale.max_age", "0", "policy.zones.0.stale.max_age", 0.0),
+    ("stale.headless_max_age", "6h", "policy.zones.0.stale.headless_max_age", 21600.0),
     ("stale.answer_ttl", "1s", "policy.zones.0.stale.answer_ttl", 1),
     ("stale.client_timeout", "1ms", "policy.zones.0.stale.client_timeout", 0.001),
     ("stale.client_timeout", "10s", "policy.zones.0.stale.client_timeout", 10.0),
@@ -86,6 +87,8 @@ EFFECTS = [
     ("prefetch.fraction", "1", "policy.prefetch.fraction", 1.0),
     ("prefetch.min_hits", "5", "policy.prefetch.min_hits", 5),
     ("keep_fresh.names", "A.example., b.example", "policy.keep_fresh", ("a.example", "b.example")),
+    ("kubernetes.domain", "K8s.Example.", "policy.kubernetes.domain", "k8s.example"),
+    ("kubernetes.schema_negatives", "off", "policy.kubernetes.schema_negatives", False),
     ("keep_fresh.names", "", "policy.keep_fresh", ()),
     ("limits.inflight", "1", "policy.limits.inflight", 1),
     ("limits.waiters_per_question", "7", "policy.limits.waiters_per_question", 7),
@@ -143,6 +146,7 @@ def test_flag_over_environment_over_file_over_default(tmp_path: Path) -> None:
         "stale.answer_ttl": "default",
         "stale.client_timeout": "default",
         "stale.recheck": "env DNSGUARD_STALE__RECHECK",
+        "stale.headless_max_age": "default",
         "stale.mode": f"file {file}:4",
     }
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from dnsguard import __version__, clock, message_text
 from dnsguard.admin import facts
+from dnsguard.admin.cache_verbs import cache_verbs
 from dnsguard.admin.control import Arguments, Facts, Verb
 from dnsguard.admin.pin_verbs import Keep, pin_verbs
 from dnsguard.admin.status import Reading, status
@@ -51,6 +52,7 @@ def verbs(
         "explain": Verb(explain),
         "status": Verb(state),
         **pin_verbs(engine, keep_pins),
+        **cache_verbs(engine),
     }
 
 

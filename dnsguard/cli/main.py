@@ -21,6 +21,7 @@ COMMANDS = {
     "check": "Print the effective settings, or every mistake.",
     "status": "Say how a running dnsguard is doing.",
     "explain": "Say why a name is answered as it is.",
+    "cache": "Look into a running cache, keep a copy of it, purge it.",
     "pin": "Give a name addresses that win over everything, for a while.",
     "unpin": "End such a pin.",
     "query": "Ask a DNS server one question.",
