@@ -26,14 +26,14 @@ from dnsguard.admin.watching import Watch
 from dnsguard.config import Settings
 from dnsguard.core.actions import Notice
 from dnsguard.core.engine import Engine
-from dnsguard.errors import ConfigError, ControlError, DnsguardError
+from dnsguard.errors import ConfigError, ControlError, DnsguardError, StoreError
 from dnsguard.logs import logger
 from dnsguard.net.accept import bind_tcp
 from dnsguard.net.addresses import Access
 from dnsguard.net.bootstrap import resolve_upstreams
 from dnsguard.net.driver import Driver
 from dnsguard.net.listen import bind_udp
-from dnsguard.store.place import Place, directory_name
+from dnsguard.store.place import Place, directory_name, make_root
 
 if TYPE_CHECKING:
     from dnsguard.store.keeper import Keeper
@@ -277,8 +277,12 @@ async def open_control(
     for root, name in places:
         file = SocketFile(root, name)
         try:
+            make_root(file.root)
             sock = file.bind()
-        except ControlError as error:
+        except OSError as error:
+            why.append(f"{root}: {error.strerror or error}")
+            continue
+        except (ControlError, StoreError) as error:
             why.append(str(error))
             continue
         server = ControlServer(verbs(reading.engine, listening, keep_pins, reading))
@@ -299,6 +303,15 @@ async def keeping_pins(settings: Settings, engine: Engine) -> Callable[[], Await
     from dnsguard.store.pins_file import KeptPins
 
     place = Place(settings.store.dir, directory_name(str(settings.listen[0])))
+    try:
+        make_root(place.root)
+    except (OSError, StoreError) as error:
+        trouble = str(error)  # the store says so in the log
+
+        async def refused() -> str:
+            return trouble
+
+        return refused
     kept = KeptPins(place.directory, engine)
     trouble = await kept.take_back()
     if trouble:

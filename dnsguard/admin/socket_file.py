@@ -48,7 +48,8 @@ class SocketFile:
     """The control socket in `directory`, whose parent is `root`."""
 
     def __init__(self, root: str, directory: str) -> None:
-        self.directory = os.path.join(os.path.abspath(root), directory)
+        self.root = os.path.abspath(root)
+        self.directory = os.path.join(self.root, directory)
         self.path = os.path.join(self.directory, NAME)
         self._fd = -1
         self._inode = (0, 0)

@@ -56,7 +56,7 @@ class Place:
         Raises `StoreError` if it cannot be had, or is not ours alone.
         """
         try:
-            _make_root(self.root)
+            make_root(self.root)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self.directory, 0o700)
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -147,7 +147,8 @@ def _unless_readonly() -> Iterator[None]:
             raise
 
 
-def _make_root(root: str) -> None:
+def make_root(root: str) -> None:
+    """Make the directory that holds those of all instances, if it is there for us to use."""
     os.makedirs(root, 0o700, exist_ok=True)
     found = os.lstat(root)
     if stat.S_ISLNK(found.st_mode):
