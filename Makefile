@@ -24,7 +24,7 @@ SETUP_FAILED := setting up $(VENV) failed: pip says why above. It needs a packag
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help run test check chaos storms fuzz differ floods wheel lock sbom audit lint format bench outage clean
+.PHONY: help run test check image chaos storms fuzz differ floods wheel lock sbom audit lint format bench outage clean
 
 help: ## this list
 	@echo "dnsguard: a DNS caching proxy that keeps answering when cluster DNS does not"
@@ -45,6 +45,9 @@ test: $(DEV) ## all tests; core also by itself, every branch covered by its own 
 	@$(BIN)/python -m pytest -q
 
 check: lint test ## what CI runs: lint, then test
+
+image: $(DEV) ## the container image, on a Debian made here, asked a question (root, buildah, podman)
+	@PYTHON=$(BIN)/python tests/e2e/image.sh
 
 chaos: $(DEV) ## kills at every system call of the store, broken disks, broken networks (root, strace, ip, nft)
 	@$(BIN)/python -m pytest -q -m chaos -o faulthandler_timeout=1200
@@ -75,6 +78,11 @@ lock: $(DEV) ## requirements.lock anew: what runs, with hashes (from constraints
 	@build/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url \
 		--no-emit-trusted-host --no-emit-find-links --no-header --constraint constraints.txt \
 		--output-file build/lock/lock pyproject.toml
+	@build/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links --no-header --constraint constraints.txt \
+		--extra kube --output-file build/lock/image pyproject.toml
+	@{ echo "# What the image runs on: \`dnsguard serve\` and the extra kube, with hashes; written by" \
+		"\`make lock\`."; cat build/lock/image; } > requirements-image.lock
 	@{ echo "# What \`dnsguard serve\` runs on, each package with its hashes; written by \`make lock\`."; \
 		echo "#   pip install --require-hashes -r requirements.lock"; cat build/lock/lock; } > requirements.lock
 

@@ -74,3 +74,16 @@ def test_the_unit_leaves_one_capability_and_one_folder() -> None:
     for key in ("NoNewPrivileges", "DynamicUser", "PrivateDevices", "MemoryDenyWriteExecute"):
         assert service[key] == "yes"
     assert service["RestrictAddressFamilies"].split() == ["AF_INET", "AF_INET6", "AF_UNIX"]
+
+
+def test_the_image_runs_on_what_is_locked_and_tested() -> None:
+    image = (ROOT / "requirements-image.lock").read_text(encoding="utf-8")
+    versions = dict(re.findall(r"^([\w.-]+)==(\S+)", image, re.MULTILINE))
+    assert locked().items() <= versions.items()
+    assert {"aiohttp", "ruamel-yaml"} <= set(versions)
+    assert all(
+        "--hash=sha256:" in part
+        for part in re.split(r"^(?=[\w.-]+==)", image, flags=re.MULTILINE)[1:]
+    )
+    for line in (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines():
+        assert "pip install" not in line or "--require-hashes" in line or line.endswith("\\")
