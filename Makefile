@@ -95,6 +95,13 @@ audit: $(DEV) ## known weaknesses in what runs (asks a public data base)
 	@$(BIN)/python -m venv build/audit && build/audit/bin/python -m pip install --quiet pip-audit
 	@build/audit/bin/pip-audit --require-hashes --disable-pip --requirement requirements.lock
 
+.PHONY: alerts
+alerts: ## check and test the alert rules (needs promtool: Debian's package prometheus)
+	@command -v promtool >/dev/null || { \
+		echo "promtool was not found (Debian: apt-get install prometheus)" >&2; exit 1; }
+	@promtool check rules deploy/alerts/dnsguard.yaml
+	@cd deploy/alerts && promtool test rules dnsguard_test.yaml
+
 lint: $(DEV) ## ruff, its formatter and mypy --strict; changes nothing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
@@ -18,13 +18,13 @@ HEAD_OCTETS_MAX = 8192
 REQUEST_SECONDS = 5.0
 REPLY_SECONDS = 10.0
 LINGER_SECONDS = 1.0  # for the last reply to be read: see `_part`
+STREAM_OCTETS_MAX = 128 * 1024  # unread by one that is sent news; two pages
 CONNECTIONS_MAX = 64
 REQUESTS_A_CONNECTION_MAX = 100
 SERVER_HEADERS = (
-    "Cache-Control: no-store\r\n"
-    "X-Content-Type-Options: nosniff\r\n"
-    "Content-Security-Policy: default-src 'none'\r\n"
+    "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
 )
+NOTHING = "default-src 'none'"  # the content security policy of what is no page
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is said in return."""
+    """What is said in return. `pieces` are said after the body, one by one, until they end."""
 
     status: HTTPStatus
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
+    policy: str = NOTHING
+    pieces: AsyncGenerator[bytes, None] | None = None
 
     @classmethod
     def text(cls, status: HTTPStatus, text: str) -> Reply:
@@ -140,9 +142,12 @@ class HttpServer:
                 )
                 failed = Reply.text(HTTPStatus.INTERNAL_SERVER_ERROR, "failed; the log says how")
                 method, reply, close = "GET", failed, True
+            close = close or reply.pieces is not None
             writer.write(_render(reply, method == "HEAD", close))
             async with asyncio.timeout(REPLY_SECONDS):
                 await writer.drain()
+            if reply.pieces is not None and method != "HEAD":
+                await _say_on(reply.pieces, reader, writer)
             if close:
                 return
 
@@ -170,6 +175,24 @@ class HttpServer:
                 HTTPStatus.METHOD_NOT_ALLOWED, "this address is read-only: GET or HEAD"
             )
         return route(request)
+
+
+async def _say_on(
+    pieces: AsyncGenerator[bytes, None],
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> None:
+    """Say piece after piece until the other side is gone, or does not read what it is sent."""
+    writer.transport.set_write_buffer_limits(STREAM_OCTETS_MAX)
+    try:
+        async for piece in pieces:
+            writer.write(piece)
+            async with asyncio.timeout(REPLY_SECONDS):
+                await writer.drain()
+            if reader.at_eof():
+                return
+    finally:
+        await pieces.aclose()
 
 
 def _parse(head: bytes) -> tuple[str, Request, bool]:
@@ -201,11 +224,12 @@ def _parse(head: bytes) -> tuple[str, Request, bool]:
 
 def _render(reply: Reply, head_only: bool, close: bool) -> bytes:
     allow = "Allow: GET, HEAD\r\n" if reply.status is HTTPStatus.METHOD_NOT_ALLOWED else ""
+    length = f"Content-Length: {len(reply.body)}\r\n" if reply.pieces is None else ""
     head = (
         f"HTTP/1.1 {reply.status.value} {reply.status.phrase}\r\n"
         f"Content-Type: {reply.content_type}\r\n"
-        f"Content-Length: {len(reply.body)}\r\n"
-        f"{SERVER_HEADERS}{allow}"
+        f"{length}{SERVER_HEADERS}{allow}"
+        f"Content-Security-Policy: {reply.policy}\r\n"
         f"Connection: {'close' if close else 'keep-alive'}\r\n\r\n"
     )
     return head.encode("latin-1") + (b"" if head_only else reply.body)

@@ -15,6 +15,7 @@ from dnsguard import clock, message_text
 from dnsguard.admin import facts
 from dnsguard.admin.http import Reply, Request, Route
 from dnsguard.admin.metrics import Exporter
+from dnsguard.admin.news import News
 from dnsguard.admin.status import Reading, status
 from dnsguard.errors import WireError
 
@@ -51,7 +52,11 @@ def routes(exporter: Exporter, reading: Reading, ready: Callable[[], str]) -> Ma
             return _json(HTTPStatus.BAD_REQUEST, {"error": f"no such parameter: {known!r}"})
         return _json(HTTPStatus.OK, status(reading, clock.now()))
 
+    news = News(reading)
+
     return {
+        "/": news.page,
+        "/api/v1/events": news.events,
         "/livez": livez,
         "/readyz": readyz,
         "/metrics": metrics,

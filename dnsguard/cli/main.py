@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "Watch an outage, with and without dnsguard.",
     "check": "Print the effective settings, or every mistake.",
     "status": "Say how a running dnsguard is doing.",
+    "top": "Watch a running dnsguard, live.",
     "explain": "Say why a name is answered as it is.",
     "cache": "Look into a running cache, keep a copy of it, purge it.",
     "pin": "Give a name addresses that win over everything, for a while.",
