@@ -22,7 +22,7 @@ mkdir -p "$work"
 export CONTAINERS_CONF=$PWD/$work/containers.conf
 printf '[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n' \
     > "$CONTAINERS_CONF"
-store=(--log-level error --storage-driver vfs --root "$PWD/$work/store" --runroot "$PWD/$work/run")
+store=(--log-level fatal --storage-driver vfs --root "$PWD/$work/store" --runroot "$PWD/$work/run")
 
 debian() { # NAME PACKAGES: a bookworm with python3, as image localhost/NAME
     buildah "${store[@]}" inspect --type image "localhost/$1" >/dev/null 2>&1 && return
@@ -59,10 +59,12 @@ printf 'size: %d.%d MB over its base of %d MB\n' \
     $((over / 1000000)) $((over / 100000 % 10)) $(($(size dnsguard-base) / 1000000))
 ((over < 80000000)) || { echo "that is not under 80 MB" >&2; exit 1; }
 
-# As in a pod: unprivileged, nothing writable but the state, port 53 by the sysctl.
+# As in a pod: unprivileged, nothing writable but the state, which is root's and open to all as an
+# emptyDir is, and port 53 by the sysctl.
+rm -rf "$work/state" && mkdir -m 0777 "$work/state" && chmod 0777 "$work/state"
 container=$(podman "${store[@]}" run --detach --network none --read-only --cap-drop all \
     --security-opt no-new-privileges --user 65532:65532 --memory 0 \
-    --sysctl net.ipv4.ip_unprivileged_port_start=53 --tmpfs /var/lib/dnsguard:mode=0777,notmpcopyup \
+    --sysctl net.ipv4.ip_unprivileged_port_start=53 --volume "$PWD/$work/state:/var/lib/dnsguard" \
     --health-interval disable \
     localhost/dnsguard serve --listen=127.0.0.1:53 --admin=0.0.0.0:9153 \
     --state-dir=/var/lib/dnsguard --upstream=127.0.0.1:5300)
