@@ -102,6 +102,13 @@ alerts: ## check and test the alert rules (needs promtool: Debian's package prom
 	@promtool check rules deploy/alerts/dnsguard.yaml
 	@cd deploy/alerts && promtool test rules dnsguard_test.yaml
 
+.PHONY: shared soak
+shared: $(DEV) ## the store that a fleet shares, with a real redis-server (which it needs)
+	@$(BIN)/python -m pytest -q -m shared
+
+soak: $(DEV) ## 20 minutes of load, kills and outages, every answer checked (ARGS="--minutes 5")
+	@$(BIN)/python benchmarks/soak.py $(ARGS)
+
 lint: $(DEV) ## ruff, its formatter and mypy --strict; changes nothing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

@@ -27,20 +27,26 @@ def _stamp(record: logging.LogRecord) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-01-02T03:04:05.678Z warning zone .: outage; …`"""
+    """`2026-01-02T03:04:05.678Z warning zone .: outage; …`, behind the level of which worker."""
+
+    def __init__(self, worker: int = 0) -> None:
+        super().__init__()
+        self._who = f" worker {worker}:" if worker else ""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line for `record`."""
-        line = f"{_stamp(record)} {record.levelname.lower()} {record.getMessage()}"
+        line = f"{_stamp(record)} {record.levelname.lower()}{self._who} {record.getMessage()}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, event, message and the event's own fields."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker: int = 0) -> None:
         super().__init__()
         from msgspec import json  # wanted in this format only
+
+        self._who = {"worker": worker} if worker else {}
 
         self._encode = json.encode
 
@@ -52,6 +58,7 @@ class JsonFormatter(logging.Formatter):
             "event": getattr(record, "event", "message"),
             "message": record.getMessage(),
         }
+        line.update(self._who)
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -106,9 +113,12 @@ class _Handler(logging.Handler):
         self._writing.take(record)
 
 
-def start(style: Literal["text", "json"], level: str) -> Writing:
-    """Begin to log to stderr; `stop()` what is returned to write what still waits."""
-    writing = Writing(JsonFormatter() if style == "json" else TextFormatter())
+def start(style: Literal["text", "json"], level: str, worker: int = 0) -> Writing:
+    """Begin to log to stderr; `stop()` what is returned to write what still waits.
+
+    `worker` is the number to tell one process of several by.
+    """
+    writing = Writing(JsonFormatter(worker) if style == "json" else TextFormatter(worker))
     handler = _Handler(writing)
     for source in (logger, logging.getLogger("asyncio")):  # the loop's complaints are ours
         source.handlers = [handler]

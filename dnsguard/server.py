@@ -34,6 +34,7 @@ from dnsguard.net.bootstrap import resolve_upstreams
 from dnsguard.net.driver import Driver
 from dnsguard.net.listen import bind_udp
 from dnsguard.store.place import Place, directory_name, make_root
+from dnsguard.workers.line import Post, control_name, meeting_name
 
 if TYPE_CHECKING:
     from dnsguard.store.keeper import Keeper
@@ -52,11 +53,16 @@ class Server:
     """One dnsguard process. `load` reads the settings: at start, and again at SIGHUP."""
 
     def __init__(
-        self, settings: Settings, load: Callable[[], Settings], resolvers: Sequence[str]
+        self,
+        settings: Settings,
+        load: Callable[[], Settings],
+        resolvers: Sequence[str],
+        post: Post | None = None,
     ) -> None:
         self._settings = settings
         self._load = load
         self._resolvers = tuple(resolvers)
+        self._post = post  # one of several workers has one
         self._driver: Driver | None = None
         self._keeper: Keeper | None = None
         self._watch: Watch | None = None
@@ -68,42 +74,50 @@ class Server:
     async def run(self) -> None:
         """Serve until a signal says stop. Raises DnsguardError if it cannot start."""
         settings = self._settings
-        log = logs.start(settings.log_format, settings.log_level)
+        post = self._post
+        log = logs.start(settings.log_format, settings.log_level, post.number if post else 0)
         try:
-            pairs = bind_all(settings)
+            pairs = bind_all(settings, settings.takeover or post is not None)
             policy = await resolve_upstreams(settings.policy, self._resolvers, logger.warning)
             driver = Driver(policy, Access(settings.access), self._report)
             self._driver = driver
             self._watch = watch = Watch(driver.engine)
-            self._keeper = keeper = open_store(settings, driver, self._report)
+            meeting = post.meeting if post else ""
+            self._keeper = keeper = open_store(settings, driver, self._report, meeting)
             await driver.start([udp for udp, _ in pairs], [tcp for _, tcp in pairs])
             admin, admin_at = await self._open_admin(driver)
             self._watch_signals()
             if keeper is not None:
                 await keeper.loaded()
-            keep_pins = await keeping_pins(settings, driver.engine)
-            listening = [_shown(udp) for udp, _ in pairs]
-            reading = self._reading(driver, True)
-            control = await open_control(settings, reading, listening, keep_pins)
+            control = await self._open_control(driver, pairs)
             watch.start()
             tune_collector()
-            self._say_ready(pairs, admin_at, control)
+            if post is not None:
+                post.begin(self._begin_reload, self._left_alone)
+                post.serving()
+            else:
+                self._say_ready(pairs, admin_at, control)
             await self._stopping.wait()
-            logger.info("stopping: answering what is under way")
+            if post is None:
+                logger.info("stopping: answering what is under way")
             watch.stop()
             if control is not None:
                 await control.close()
-            await driver.stop(settings.policy.ask.deadline)
+            if admin is not None and settings.takeover:
+                await admin.close()  # from here on its address is the other server's
+            linger = settings.policy.limits.tcp_idle if settings.takeover else 0.0
+            await driver.stop(settings.policy.ask.deadline, linger, settings.workers)
             if keeper is not None:
                 await keeper.stop()
             if admin is not None:
                 await admin.close()
-            logger.info("stopped")
+            if post is None:
+                logger.info("stopped")
         finally:
             log.stop()
 
     async def _open_admin(self, driver: Driver) -> tuple[HttpServer | None, str]:
-        address = self._settings.admin
+        address, post = self._settings.admin, self._post
         if address is None:
             return None, "off"
         # Imported here, as the exporter is the larger part of start-up and may be switched off.
@@ -112,8 +126,11 @@ class Server:
 
         reading = self._reading(driver, self._settings.hot_names)
         server = HttpServer(routes(Exporter(reading), reading, self._missing))
+        if post is not None:  # the supervisor has the address, and asks us
+            await server.listen_at(os.path.join(post.meeting, meeting_name(post.number)))
+            return server, ""
         try:
-            port = await server.listen(address.host, address.port)
+            port = await server.listen(address.host, address.port, self._settings.takeover)
         except OSError as error:
             raise CannotListen(
                 f"admin address {address}: {error.strerror}. "
@@ -131,6 +148,18 @@ class Server:
         if self._watch is not None:
             self._watch.note(notice)
         report(notice)
+
+    async def _open_control(
+        self, driver: Driver, pairs: Sequence[tuple[socket.socket, socket.socket]]
+    ) -> Control | None:
+        settings, post = self._settings, self._post
+        places = control_places(settings, _shown(pairs[0][0]))
+        if post is not None:  # the supervisor has the place, and passes on what it is told
+            places = [(post.meeting, control_name(post.number))]
+        keep_pins = await keeping_pins(settings, driver.engine)
+        listening = [_shown(udp) for udp, _ in pairs]
+        reading = self._reading(driver, True)
+        return await open_control(places, reading, listening, settings.takeover, keep_pins)
 
     def _missing(self) -> str:
         if self._stopping.is_set():
@@ -173,6 +202,12 @@ class Server:
             raise SystemExit(1)
         self._stopping.set()
 
+    def _left_alone(self) -> None:
+        """The supervisor is gone, and nobody would start again what dies: end in order."""
+        if not self._stopping.is_set():
+            logger.error("the supervisor is gone: this worker ends too")
+            self._stopping.set()
+
     def _begin_reload(self) -> None:
         task = asyncio.get_running_loop().create_task(self._reload())
         self._reloads.add(task)
@@ -204,12 +239,12 @@ class Server:
         logger.info("settings taken")
 
 
-def bind_all(settings: Settings) -> list[tuple[socket.socket, socket.socket]]:
+def bind_all(settings: Settings, shared: bool = False) -> list[tuple[socket.socket, socket.socket]]:
     """Return a (UDP, TCP) pair of sockets for each listen address; none if one cannot be had."""
     pairs: list[tuple[socket.socket, socket.socket]] = []
     for address in settings.listen:
         try:
-            pairs.append(_bind_pair(address.host, address.port))
+            pairs.append(_bind_pair(address.host, address.port, shared))
         except OSError as error:
             for pair in pairs:
                 for sock in pair:
@@ -219,11 +254,11 @@ def bind_all(settings: Settings) -> list[tuple[socket.socket, socket.socket]]:
     return pairs
 
 
-def _bind_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+def _bind_pair(host: str, port: int, shared: bool) -> tuple[socket.socket, socket.socket]:
     for attempt in range(SAME_PORT_TRIES):
-        udp = bind_udp(host, port)
+        udp = bind_udp(host, port, shared)
         try:
-            return udp, bind_tcp(host, udp.getsockname()[1])
+            return udp, bind_tcp(host, udp.getsockname()[1], shared)
         except OSError:
             udp.close()
             if port or attempt + 1 == SAME_PORT_TRIES:
@@ -232,15 +267,25 @@ def _bind_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
 
 
 def open_store(
-    settings: Settings, driver: Driver, notice: Callable[[Notice], None]
+    settings: Settings, driver: Driver, notice: Callable[[Notice], None], meeting: str = ""
 ) -> Keeper | None:
-    """Begin to keep answers through restarts, unless the settings say not to."""
-    if settings.store.dir is None:
+    """Begin to keep answers beyond this process, unless the settings say not to.
+
+    `meeting` is where the other workers of a server are found; a server that takes the place of
+    another finds that in the directory of their state.
+    """
+    if settings.store.dir is None and not meeting and not settings.store.shared:
         return None
     from dnsguard.store.keeper import Keeper
 
-    place = Place(settings.store.dir, directory_name(str(settings.listen[0])))
-    keeper = Keeper(place, settings.store, driver.engine, notice)
+    place = None
+    places = [meeting] if meeting else []
+    if settings.store.dir is not None:
+        place = Place(settings.store.dir, directory_name(str(settings.listen[0])))
+        if settings.takeover:
+            places.append(place.directory)
+    keeper = Keeper(place, settings.store, driver.engine, notice, places, driver.flush)
+    driver.search = keeper.search
     keeper.start()
     return keeper
 
@@ -259,26 +304,35 @@ class Control:
         await self._server.close()
 
 
+def control_places(settings: Settings, listening: str) -> list[tuple[str, str]]:
+    """Return where the control socket may be: the state directory, the user's runtime directory.
+
+    `listening` is the first address that is bound.
+    """
+    places = [(runtime_root(os.environ), directory_name(listening))]
+    if settings.store.dir is not None:
+        places.insert(0, (settings.store.dir, directory_name(str(settings.listen[0]))))
+    return places
+
+
 async def open_control(
-    settings: Settings,
+    places: Sequence[tuple[str, str]],
     reading: Reading,
     listening: Sequence[str],
+    takeover: bool,
     keep_pins: Callable[[], Awaitable[str]],
 ) -> Control | None:
-    """Open the control socket: in the state directory, else in the user's runtime directory.
+    """Open the control socket in the first of these places that can be had.
 
     `listening` are the addresses that are bound. Without a control socket names are answered as
     well as with one, so it is only a warning if none can be had.
     """
-    places = [(runtime_root(os.environ), directory_name(listening[0]))]
-    if settings.store.dir is not None:
-        places.insert(0, (settings.store.dir, directory_name(str(settings.listen[0]))))
     why = []
     for root, name in places:
         file = SocketFile(root, name)
         try:
             make_root(file.root)
-            sock = file.bind()
+            sock = file.bind(takeover)
         except OSError as error:
             why.append(f"{root}: {error.strerror or error}")
             continue

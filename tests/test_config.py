@@ -104,6 +104,12 @@ EFFECTS = [
     ("store.dir", "off", "store.dir", None),
     ("store.flush_interval", "100ms", "store.flush_interval", 0.1),
     ("store.max_bytes", "1MiB", "store.max_bytes", 1 << 20),
+    ("kubernetes.domain", "k8s.example", "policy.kubernetes.domain", "k8s.example"),
+    ("kubernetes.schema_negatives", "off", "policy.kubernetes.schema_negatives", False),
+    ("workers", "4", "workers", 4),
+    ("takeover", "on", "takeover", True),
+    ("store.shared", "redis://192.0.2.1:6379/2", "store.shared", ("redis://192.0.2.1:6379/2",)),
+    ("store.shared_prefix", "east", "store.shared_prefix", "east"),
     ("log.format", "json", "log_format", "json"),
     ("log.level", "debug", "log_level", "debug"),
 ]

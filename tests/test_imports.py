@@ -38,10 +38,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": BELOW_EDGES | {"config"},
     "sim": BELOW_EDGES,
     "bench": BELOW_EDGES | {"net"},  # the generator shares the proxy's batched system calls
-    "server": EDGES | BELOW_EDGES | {"config", "logs"},
+    "workers": {"admin", "config", "errors", "logs"},
+    "server": EDGES | BELOW_EDGES | {"config", "logs", "workers"},
     "cli": EDGES
     | BELOW_EDGES
-    | {"config", "logs", "server", "demo", "sim", "bench", "message_text"},
+    | {"config", "logs", "server", "demo", "sim", "bench", "message_text", "workers"},
     "__main__": {"cli"},
 }
 
@@ -82,6 +83,7 @@ HOMES = {
     "click": {"cli"},
     "matplotlib": {"bench"},
     "prometheus_client": {"admin", "kube"},
+    "redis": {"store"},
     "rich": {"cli", "demo"},
     "ruamel": {"cli"},
     "uvloop": {"cli"},

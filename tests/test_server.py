@@ -294,7 +294,7 @@ def test_both_sockets_of_an_address_have_one_port() -> None:
 def test_a_port_that_only_udp_can_have_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     tries = 0
 
-    def bind_tcp(host: str, port: int) -> socket.socket:
+    def bind_tcp(host: str, port: int, shared: bool) -> socket.socket:
         nonlocal tries
         tries += 1
         if tries < 3:

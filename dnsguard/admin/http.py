@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
@@ -52,7 +52,7 @@ class Reply:
         return cls(status, text.encode() + b"\n")
 
 
-Route = Callable[[Request], Reply]
+Route = Callable[[Request], Reply | Awaitable[Reply]]
 
 
 class _Refused(Exception):
@@ -72,13 +72,17 @@ class HttpServer:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def listen(self, host: str, port: int) -> int:
+    async def listen(self, host: str, port: int, reuse_port: bool = False) -> int:
         """Start; return the port. Raises OSError if the address cannot be had."""
         self._server = await asyncio.start_server(
-            self._connected, host, port, limit=HEAD_OCTETS_MAX
+            self._connected, host, port, limit=HEAD_OCTETS_MAX, reuse_port=reuse_port or None
         )
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
+
+    async def listen_at(self, path: str) -> None:
+        """Start on a Unix socket. Raises OSError if it cannot be made."""
+        self._server = await asyncio.start_unix_server(self._connected, path, limit=HEAD_OCTETS_MAX)
 
     async def close(self) -> None:
         """Stop listening and drop every connection."""
@@ -131,7 +135,7 @@ class HttpServer:
                 if not head:
                     return
                 method, request, close = _parse(head)
-                reply = self._route(method, request)
+                reply = await self._route(method, request)
             except _Refused as refused:
                 method, reply, close = "GET", refused.reply, True
             except (OSError, TimeoutError):
@@ -165,7 +169,7 @@ class HttpServer:
                 f"the request's head is over {HEAD_OCTETS_MAX} octets",
             ) from None
 
-    def _route(self, method: str, request: Request) -> Reply:
+    async def _route(self, method: str, request: Request) -> Reply:
         route = self._routes.get(request.path)
         if route is None:
             known = " ".join(sorted(self._routes))
@@ -174,7 +178,8 @@ class HttpServer:
             return Reply.text(
                 HTTPStatus.METHOD_NOT_ALLOWED, "this address is read-only: GET or HEAD"
             )
-        return route(request)
+        reply = route(request)
+        return reply if isinstance(reply, Reply) else await reply
 
 
 async def _say_on(

@@ -23,7 +23,7 @@ from dnsguard import __version__, clock
 from dnsguard.admin.status import LOST, Reading
 from dnsguard.core.cache import SEGMENT_NAMES
 from dnsguard.core.census import Coverage
-from dnsguard.core.counters import BUCKETS, StoreCounts
+from dnsguard.core.counters import BUCKETS, SharedCounts, StoreCounts
 from dnsguard.core.engine import Engine
 from dnsguard.core.wire import RCODE_NAMES
 
@@ -104,6 +104,8 @@ def _queries(engine: Engine, now: float) -> Iterator[Metric]:
         ("dnsguard_coalesced_queries", "Queries that joined one under way.", counters.coalesced),
         ("dnsguard_prefetches", "Refreshes begun before expiry.", counters.prefetches),
         ("dnsguard_shed_queries", "Queries turned away because a limit was met.", counters.shed),
+        ("dnsguard_searches", "Names looked for elsewhere before a failure.", counters.searches),
+        ("dnsguard_searches_found", "Of these, names that others knew.", counters.found),
         ("dnsguard_loops", "Own queries that came back: forwarding loops.", counters.loops),
     )
     for name, text, value in plain:
@@ -206,15 +208,45 @@ def _store(store: StoreCounts, now: float) -> Iterator[Metric]:
         ("bytes", "Disk that they take.", store.octets),
         ("loaded", "Answers of an earlier run taken back.", store.loaded),
         ("last_flush_seconds", "Time since all that was due was on disk.", now - store.flushed),
+        ("peers", "Other processes of this address that share what they learn.", store.peers),
     ):
         yield GaugeMetricFamily(f"dnsguard_store_{name}", text, value=value)
     yield CounterMetricFamily(
         "dnsguard_store_writes", "Answers written to disk or deleted there.", value=store.writes
     )
+    yield CounterMetricFamily(
+        "dnsguard_store_received", "Answers that other processes have told.", value=store.received
+    )
+    if store.shared is not None:
+        yield from _shared(store.shared)
     errors = CounterMetricFamily(
         "dnsguard_store_errors", "Failures of the store, by kind.", labels=("kind",)
     )
     for kind, count in sorted(store.errors.items()):
+        errors.add_metric((kind,), count)
+    yield errors
+
+
+def _shared(shared: SharedCounts) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "dnsguard_store_shared_up", "1 while the shared store answers.", value=int(shared.up)
+    )
+    reads = CounterMetricFamily(
+        "dnsguard_store_shared_reads", "Names looked for in the shared store, by result.",
+        labels=("result",),
+    )  # fmt: skip
+    for result, count in (("found", shared.found), ("missed", shared.missed)):
+        reads.add_metric((result,), count)
+    yield reads
+    for name, text, value in (
+        ("writes", "Answers written to the shared store.", shared.writes),
+        ("taken", "Answers of others taken at an empty start.", shared.taken),
+    ):
+        yield CounterMetricFamily(f"dnsguard_store_shared_{name}", text, value=value)
+    errors = CounterMetricFamily(
+        "dnsguard_store_shared_errors", "Failures of the shared store, by kind.", labels=("kind",)
+    )
+    for kind, count in sorted(shared.errors.items()):
         errors.add_metric((kind,), count)
     yield errors
 

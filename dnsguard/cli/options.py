@@ -51,6 +51,10 @@ _OPTIONS = (
     ),
     click.option("--no-state", is_flag=True, help="Keep answers in memory only."),
     click.option(
+        "--takeover", is_flag=True,
+        help="Share the address with a running server that has this flag too, and replace it.",
+    ),
+    click.option(
         "--set", "assignments", metavar="KEY=VALUE", multiple=True,
         help="Any setting, such as stale.max_age=1d (repeatable).",
     ),
@@ -78,6 +82,8 @@ def flags(options: Mapping[str, Any]) -> tuple[Given, ...]:
             given.append(Given(key, options[name], _flag(flag)))
     if options["no_state"]:
         given.append(Given("store.dir", OFF, _flag("--no-state")))
+    if options["takeover"]:
+        given.append(Given("takeover", "on", _flag("--takeover")))
     for text in options["assignments"]:
         key, found, value = text.partition("=")
         given.append(Given(key.strip(), value if found else None, _flag("--set")))

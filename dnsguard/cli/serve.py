@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import click
@@ -19,18 +20,24 @@ def command(**options: Any) -> None:
     """
     settings = load_settings(options)
     from dnsguard.config import others, resolv_conf
-    from dnsguard.server import Server
 
     resolvers = others(resolv_conf(), settings.listen)
+    if settings.workers > 1:
+        from dnsguard.workers.supervisor import Supervisor
+
+        supervisor = Supervisor(settings, lambda: load_settings(options), resolvers)
+        sys.exit(asyncio.run(supervisor.run()))
+
+    from dnsguard.server import Server
 
     async def serve() -> None:
         await Server(settings, lambda: load_settings(options), resolvers).run()
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve())
 
 
-def _loop_factory() -> Any:
+def loop_factory() -> Any:
     """Return uvloop's loops, or asyncio's own where uvloop cannot be had."""
     try:
         import uvloop

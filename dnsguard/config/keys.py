@@ -8,6 +8,7 @@ that have an effect stand here. A zone's own dots belong to the key:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -111,6 +112,24 @@ def _read_domain(text: str) -> str:
     return name
 
 
+_SHARED = re.compile(r"rediss?(\+(sentinel|cluster))?://[^\s/]+(/\S*)?")
+_PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
+
+def _read_shared(text: str) -> str:
+    if not _SHARED.fullmatch(text):
+        raise ValueError("a URL such as redis://10.96.0.20:6379, rediss://…, redis+sentinel://…")
+    return text
+
+
+def _read_prefix(text: str) -> str:
+    if not _PREFIX.fullmatch(text):
+        raise ValueError("1 to 64 letters, digits, '_', '.', ':' or '-'")
+    return text
+
+
+SHARED = Kind("redis:// URLs", _read_shared, _as_it_is)
+PREFIX = Kind("a short text", _read_prefix, _as_it_is)
 DURATION = Kind("a duration", units.read_duration, units.show_duration)
 SECONDS = Kind("a duration in whole seconds", units.read_seconds, units.show_duration)
 TIMEOUT = Kind("a duration or auto", _read_timeout, _show_timeout)
@@ -269,6 +288,18 @@ _ROWS = (
     Key("kubernetes.schema_negatives", SWITCH, _KUBERNETES.schema_negatives,
         "in an outage answer 'no such name' at once for what was never asked and cannot exist "
         "under that schema, or is on a search path to a known name (EDE 29)"),
+    Key("workers", INTEGER, 1,
+        "how many processes answer; each has a cache of cache.max_bytes and the limits.* to itself",
+        1, 64, "nobody would answer below; above they only share the machine's processors"),
+    Key("takeover", SWITCH, False,
+        "share each listen address with a server that was started so too, know what it knows, and "
+        "go on alone when it ends"),
+    Key("store.shared", SHARED, (),
+        "a Redis or Valkey server that a fleet shares its last-known-good answers through: "
+        "redis://, rediss://, redis+sentinel://, redis+cluster://; of several the first that "
+        "answers. Name it by address, as cluster DNS may be what is dead", many=True),
+    Key("store.shared_prefix", PREFIX, _STORE.shared_prefix,
+        "what its keys begin with there: one for each cluster"),
     Key("log.format", _choice("text", "json"), "text", "how log lines look on stderr"),
     Key("log.level", _choice("debug", "info", "warning", "error"), "info",
         "the least severe log line that is written"),

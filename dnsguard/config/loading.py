@@ -72,6 +72,8 @@ class Settings:
     log_format: Literal["text", "json"]
     log_level: Literal["debug", "info", "warning", "error"]
     store: StorePolicy
+    workers: int
+    takeover: bool
     effective: Mapping[str, Effective] = field(compare=False, repr=False)
 
 
@@ -271,6 +273,8 @@ def _settings(
         log_format=plain["log.format"],
         log_level=plain["log.level"],
         store=StorePolicy(**section("store")),
+        workers=plain["workers"],
+        takeover=plain["takeover"],
         effective=MappingProxyType(
             {name: Effective(v.key.show(v.value), v.origin) for name, v in shown.items()}
         ),

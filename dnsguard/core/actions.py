@@ -1,4 +1,5 @@
-"""What the engine wants done: replies to send, upstreams to ask, events to report.
+"""What the engine wants done: replies to send, upstreams to ask, names to look
+for elsewhere, events to report.
 
 The engine only fills these lists; whoever drives it empties them after every batch. Logging is an
 action too, so that a test can ask what a line in the log was the consequence of.
@@ -26,9 +27,10 @@ class Notice:
 class Actions:
     """The engine's outbox."""
 
-    __slots__ = ("asks", "notices", "replies")
+    __slots__ = ("asks", "notices", "replies", "searches")
 
     def __init__(self) -> None:
         self.replies: list[tuple[object, bytes]] = []
         self.asks: list[Ask] = []
         self.notices: list[Notice] = []
+        self.searches: list[bytes] = []  # keys that others may know: see `elsewhere`

@@ -34,10 +34,27 @@ class Histogram:
         self.total += seconds * times
 
 
+class SharedCounts:
+    """The numbers of the store that a fleet shares, as this process sees it."""
+
+    __slots__ = ("errors", "found", "missed", "taken", "up", "writes")
+
+    def __init__(self) -> None:
+        self.up = False
+        self.taken = 0  # answers taken at the start
+        self.found = 0  # names that it knew, of those looked for
+        self.missed = 0
+        self.writes = 0
+        self.errors: defaultdict[str, int] = defaultdict(int)  # kind
+
+
 class StoreCounts:
     """The numbers of the store of last-known-good answers, kept by whoever runs it."""
 
-    __slots__ = ("errors", "flushed", "loaded", "octets", "rows", "up", "writes")
+    __slots__ = (
+        "errors", "flushed", "loaded", "octets", "peers", "received", "rows", "shared", "up",
+        "writes",
+    )  # fmt: skip
 
     def __init__(self, now: float) -> None:
         self.up = False
@@ -47,14 +64,18 @@ class StoreCounts:
         self.writes = 0  # rows written or deleted
         self.errors: defaultdict[str, int] = defaultdict(int)  # kind
         self.flushed = now  # when all that was due was on disk
+        self.peers = 0  # other processes of our address that we are connected with
+        self.received = 0  # answers that they have told us
+        self.shared: SharedCounts | None = None
 
 
 class Counters:
     """The numbers of one engine."""
 
     __slots__ = (
-        "_oldest", "_oldest_before", "_window", "answers", "coalesced", "ignored", "latency",
-        "loops", "malformed", "prefetches", "queries", "shed", "stale", "upstream",
+        "_oldest", "_oldest_before", "_window", "answers", "coalesced", "found", "ignored",
+        "latency", "loops", "malformed", "prefetches", "queries", "searches", "shed", "stale",
+        "upstream",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -69,6 +90,8 @@ class Counters:
         self.prefetches = 0
         self.shed = 0
         self.loops = 0
+        self.searches = 0  # names looked for elsewhere before their clients were refused
+        self.found = 0
         self._window = 0.0
         self._oldest = self._oldest_before = 0.0
 

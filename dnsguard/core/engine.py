@@ -19,6 +19,7 @@ from dnsguard.core.answering import PACKETS_SHARE, Answering
 from dnsguard.core.asking import Asking
 from dnsguard.core.cache import Cache
 from dnsguard.core.counters import Counters
+from dnsguard.core.elsewhere import Elsewhere, Search
 from dnsguard.core.entry import Entry
 from dnsguard.core.failures import Failures
 from dnsguard.core.flights import PROBING, Ask, Flight
@@ -94,6 +95,7 @@ class Engine:
         self.answer = self.asking.answer  # an upstream's message
         self.failed = self.asking.failed  # the network's word that there will be none
         self.learned: Learned | None = None  # set by who keeps answers through a restart
+        self.elsewhere: Elsewhere | None = None  # set by `look_elsewhere`
         self.prefetches = policy.prefetch.fraction > 0
         self.refreshing = Refreshing(policy, self.sending, self.cache, self.failures, self.counters)
         self.refreshing.obey(policy, now)
@@ -194,8 +196,9 @@ class Engine:
             if denial is not None:
                 self.answering.deny(query, denial)
                 return
-        self.unanswered.note(query.key, NEVER_ANSWERED, now)
-        self._refuse(query, SERVFAIL, code, text)
+        if self.elsewhere is None or not self.elsewhere.look(query, code, text, now):
+            self.unanswered.note(query.key, NEVER_ANSWERED, now)
+            self._refuse(query, SERVFAIL, code, text)
 
     def _wait(
         self, query: Query, data: bytes, zone: ZoneState, entry: Entry | None, now: float
@@ -305,6 +308,19 @@ class Engine:
             self.counters.latency.observe(now - query.at)
             self._fail(query, flight.zone, code, text, now)
 
+    def _found(self, entry: Entry, query: Query, now: float) -> None:
+        """Answer a query that was about to fail from an entry that has come."""
+        if now < entry.expires:
+            self.out.replies.append((query.client, reply.fresh(entry, query, now)))
+            self.counters.answers["hit", entry.rcode] += 1
+        else:
+            self._stale(entry, query, "outage" if entry.zone.outage else entry.reason, now)
+
+    def look_elsewhere(self) -> Elsewhere:
+        """Ask others before a client gets SERVFAIL, from now on; whoever can do so calls this."""
+        self.elsewhere = self.elsewhere or Elsewhere(self, self._found)
+        return self.elsewhere
+
     def _holds(self, key: bytes) -> bool:
         return key in self.cache.index
 
@@ -345,6 +361,9 @@ class Engine:
                     self._give_up_waiting(thing, now)
             elif isinstance(thing, Server):
                 self.asking.probe(thing, now)
+            elif isinstance(thing, Search):
+                assert self.elsewhere is not None
+                self.elsewhere.nowhere(thing.key, now)
             else:
                 assert isinstance(thing, Keep)
                 self.refreshing.kept(thing, self.zones.find(thing.key), now)
@@ -375,6 +394,9 @@ class Engine:
 
     def shutdown(self, now: float) -> None:
         """Answer everything that still waits; what is asked after this is not answered."""
+        if self.elsewhere is not None:
+            self.elsewhere.end(now)
+            self.elsewhere = None
         for flight in list(self.asking.flights.values()):
             self._abort(flight, EDE_UNREACHABLE, "dnsguard is stopping", now)
 

@@ -75,22 +75,31 @@ def _check_key(key: bytes) -> None:
         raise WireError("a key that no kept answer has")
 
 
-def restore(engine: Engine, key: bytes, wire: bytes, stored: float, now: float) -> bool:
+def restore(
+    engine: Engine, key: bytes, wire: bytes, stored: float, now: float, verified: bool = False
+) -> bool:
     """Take back an answer of an earlier run; `stored` is its instant on the clock of `now`.
 
     That instant is before zero for an answer that is older than this boot. Returns False if it is
     dead, if what is remembered already is newer, if the settings of today would not keep it, or if
-    there is no room for it. Raises `WireError` for what is no answer.
+    there is no room for it. Raises `WireError` for what is no answer. One that is `verified` comes
+    from a process beside us, which asked the upstreams that we ask: it is as fresh here as there.
+    But a good answer does not give way to another's denial, about which this process may know more.
     """
     answer = read_kept(key, wire, engine.policy.cache)
     zone = engine.zones.find(key)
     entry = Entry(key, answer, zone, min(stored, now))
     # Stale from here on. To say so the expiry moves to an earlier instant, and so does the death.
-    entry.expires = min(entry.expires, now)
+    if not verified:
+        entry.expires = min(entry.expires, now)
     if entry.stored > 0:
         entry.written = entry.stored  # one of an earlier boot is written again, dated by this one
     old = engine.cache.get(key)
     if old is not None and old.stored >= entry.stored:
+        if old.stored == entry.stored:
+            old.written = entry.written  # the very same
+        return False
+    if verified and old is not None and entry.kind and not old.kind and now < old.dies():
         return False
     if now >= entry.dies() or answer.ttl == 0:
         return False

@@ -100,6 +100,8 @@ class StorePolicy:
     dir: str | None = None
     flush_interval: float = 1.0  # what a kill may cost of what was learned last
     max_bytes: int = 64 * 1024 * 1024  # holds what `cache.max_bytes` of the same size holds
+    shared: tuple[str, ...] = ()  # URLs of a store that a fleet shares
+    shared_prefix: str = "dnsguard"
 
 
 @dataclass(frozen=True, slots=True)

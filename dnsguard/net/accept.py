@@ -9,6 +9,7 @@ come back. UDP does not notice any of this.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 from collections import defaultdict
@@ -19,11 +20,13 @@ from dnsguard.core.engine import Engine
 from dnsguard.core.framing import FrameReader, frame
 from dnsguard.core.wire import HEADER_OCTETS, QR, REFUSED
 from dnsguard.net.addresses import STRANGER, TOO_OFTEN, Access, Rates, family_of, refusal
+from dnsguard.net.steer import to_the_younger
 
 PENDING_MAX = 128  # queries of one connection under way before it is not read any further
 UNREAD_OCTETS_MAX = 1024 * 1024  # replies that a client has asked for and does not read
 SHARE_OF_ONE_CLIENT = 4  # one address may hold this fraction (1/4) of all connections
 BACKLOG = 512
+HANDSHAKE_SECONDS = 0.2  # for what has begun to be a connection to become one
 
 
 def bind_tcp(host: str, port: int, reuse_port: bool = False) -> socket.socket:
@@ -180,6 +183,8 @@ class Acceptor:
         self._clients: set[Client] = set()
         self._of_address: defaultdict[str, int] = defaultdict(int)
         self._servers: list[asyncio.Server] = []
+        self._sockets: list[socket.socket] = []  # the same listeners, for `stop`
+        self._empty = asyncio.Event()
         self.refused = 0
 
     def __len__(self) -> int:
@@ -188,6 +193,7 @@ class Acceptor:
     async def listen(self, sock: socket.socket) -> None:
         """Accept connections on a listening socket from now on."""
         loop = asyncio.get_running_loop()
+        self._sockets.append(sock.dup())
         self._servers.append(
             await loop.create_server(lambda: Client(self), sock=sock, backlog=BACKLOG)
         )
@@ -233,6 +239,8 @@ class Acceptor:
             self._of_address[client.peer[0]] -= 1
             if not self._of_address[client.peer[0]]:
                 del self._of_address[client.peer[0]]
+            if not self._clients:
+                self._empty.set()
 
     def sweep(self, now: float) -> None:
         """Close connections that have been quiet, or in the middle of a message, for too long."""
@@ -248,10 +256,30 @@ class Acceptor:
             else:
                 transport.close()
 
-    def stop(self) -> None:
-        """Accept nothing more; connections that are there stay."""
+    async def stop(self, linger: float = 0.0, ours: int = 1) -> None:
+        """Accept nothing more; connections that are there may stay for `linger` seconds.
+
+        Those that the kernel has accepted for us are taken too: it would reset them otherwise.
+        Where others listen as well, new ones go to them first; `ours` of the listeners end with us.
+        """
+        loop = asyncio.get_running_loop()
+        steered = [to_the_younger(sock, ours) for sock in self._sockets]
+        if any(steered):
+            await asyncio.sleep(HANDSHAKE_SECONDS)
         for server in self._servers:
             server.close()
+        for sock in self._sockets:
+            with sock, contextlib.suppress(OSError):  # the last of them: there are no more
+                while True:
+                    taken, _ = sock.accept()
+                    taken.setblocking(False)
+                    await loop.connect_accepted_socket(lambda: Client(self), taken)
+        self._sockets.clear()
+        self._empty.clear()
+        if linger > 0 and self._clients:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(linger):
+                    await self._empty.wait()
 
     def close(self) -> None:
         """Close every connection once what was written to it has left."""

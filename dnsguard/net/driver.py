@@ -49,6 +49,7 @@ class Driver:
         self._flushing = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None  # while stopping
+        self.search: Callable[[bytes], None] = _nobody  # looks for a name elsewhere
 
     async def start(self, udp: Iterable[socket.socket], tcp: Iterable[socket.socket]) -> None:
         """Serve on these bound sockets from now on; they belong to the driver now."""
@@ -83,7 +84,12 @@ class Driver:
     def _empty_outbox(self) -> None:
         out = self.engine.out
         sinks: dict[int, Sink] = {}
-        while out.asks or out.replies:
+        while out.asks or out.replies or out.searches:
+            if out.searches:
+                searches = out.searches[:]
+                out.searches.clear()
+                for key in searches:
+                    self.search(key)
             if out.asks:
                 asks = out.asks[:]
                 out.asks.clear()
@@ -178,19 +184,24 @@ class Driver:
         self.acceptor.admit(access)
         self.flush()
 
-    async def stop(self, drain: float) -> None:
+    async def stop(self, drain: float, linger: float = 0.0, ours: int = 1) -> None:
         """Take no new queries, let the open ones finish for up to `drain` seconds, then end.
 
-        Whatever still waits then is answered from what is remembered, or with SERVFAIL.
+        Whatever still waits then is answered from what is remembered, or with SERVFAIL. Clients
+        with a connection have `linger` seconds to end it themselves, so that it is not ended while
+        a query of theirs is on its way. `ours` is how many processes end with this one.
         """
         for listener in self.listeners:
-            listener.readable()  # what has already arrived is still answered
-            self._loop.remove_reader(listener.fd)
-        self.acceptor.stop()
+            listener.leave()  # what has already arrived is still read and answered
+            listener.readable()
+        await self.acceptor.stop(linger, ours)
         self._drained = self._loop.create_future()
         self.flush()  # if nothing is under way it is drained already
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._drained, drain)
+        for listener in self.listeners:
+            listener.readable()
+            self._loop.remove_reader(listener.fd)
         self.engine.shutdown(clock.now())
         self.flush()
         self.acceptor.close()
@@ -204,3 +215,7 @@ class Driver:
         self.ports.close()
         self.streams.close()
         await asyncio.sleep(0)  # let transports that were closed say so
+
+
+def _nobody(key: bytes) -> None:
+    """Look nowhere: the engine does not ask for it unless someone can."""

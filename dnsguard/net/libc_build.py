@@ -19,6 +19,7 @@ int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags, void *timeo
 int sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags);
 ssize_t recvmsg(int fd, void *header, int flags);
 ssize_t sendmsg(int fd, void *header, int flags);
+int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 """
 TARGET = Path(__file__).with_name("_libc.py")
 HEAD = '''"""What we call in the C library, compiled from `libc_build.py`; not to be edited."""

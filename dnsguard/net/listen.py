@@ -44,6 +44,7 @@ REFLECTORS = frozenset(map(socket.htons, (0, 7, 9, 13, 17, 19, 37)))
 # cut a reply into fragments, whose tails anyone can replace (RFC 9715). Our own questions are under
 # 450 octets, which no path cuts, so their sockets need none of this.
 MTU_DISCOVER, MTU_DISCOVER_6, PROBE = 10, 23, 3
+NOBODYS_PORT = 1  # tcpmux (RFC 1078, historic): see `leave`
 WAITING_MAX = 4096  # replies for a socket that takes none: who waits for more has asked again
 
 # For each slot and length of a message the slice of the batch's memory from behind the id to the
@@ -332,6 +333,24 @@ class Listener:
         if wire is not None:
             self._engine.counters.answers["failure", REFUSED] += 1
             self.waiting.append((name, wire))
+
+    def leave(self) -> bool:
+        """Have new queries go to whoever else listens here; what has come can still be read.
+
+        A datagram that arrives between our last read and the end of the socket would be lost. So
+        the socket is first connected with a port where nobody is: from then on the kernel finds
+        the others of the address for whatever comes, while what is queued stays ours, and replies
+        leave as before. False where that cannot be done: a socket of all addresses would forget
+        which of them to answer from.
+        """
+        name = self.sock.getsockname()
+        if ipaddress.ip_address(name[0].partition("%")[0]).is_unspecified:
+            return False
+        try:
+            self.sock.connect((name[0], NOBODYS_PORT, *name[2:]))
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         """Close the socket; what is still queued is lost."""

@@ -1,9 +1,10 @@
 """What the event loop sees of the store: it gives the engine back what an earlier run knew, and
-gives the writer what the engine has learned.
+gives the writer, and the other processes of our address, what the engine has learned.
 
 Every `flush_interval` the changes so far go to the writer's thread in one batch; while one is under
-way, the next gathers. Nothing here waits for a disk, and nothing that goes wrong there gets any
-further than a counter and one line in the log.
+way, the next gathers. Of several processes one holds the disk: what the others learn, it hears from
+them and writes; should it die, another takes its place. Nothing here waits for a disk, and nothing
+that goes wrong there gets any further than a counter and one line in the log.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Full
+from typing import TYPE_CHECKING
 
 from dnsguard import clock
 from dnsguard.clock import Clocks
@@ -22,8 +24,12 @@ from dnsguard.core.kept import older, restore
 from dnsguard.core.learned import Change, Learned
 from dnsguard.core.policy import StorePolicy
 from dnsguard.errors import StoreError, WireError
+from dnsguard.store.peers import Peers
 from dnsguard.store.place import Place
 from dnsguard.store.writer import Kept, Order, Writer
+
+if TYPE_CHECKING:
+    from dnsguard.store.shared import Shared
 
 # How long readiness waits for the answers of an earlier run: 10,000 of them take a third of it, and
 # a disk that hangs must not keep a pod out of service.
@@ -37,7 +43,13 @@ class Keeper:
     """The store of one engine. `notice` is called with what an operator should know."""
 
     def __init__(
-        self, place: Place, policy: StorePolicy, engine: Engine, notice: Callable[[Notice], None]
+        self,
+        place: Place | None,
+        policy: StorePolicy,
+        engine: Engine,
+        notice: Callable[[Notice], None],
+        meeting: Sequence[str] = (),
+        done: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._engine = engine
@@ -46,32 +58,61 @@ class Keeper:
         self._notice = notice
         self._began = clock.now()
         self.counts = StoreCounts(self._began)
-        self._path = place.path
-        self._writer = Writer(place, policy.max_bytes, self, self._loop.call_soon_threadsafe)
+        self._path = "" if place is None else place.path
+        self._writer: Writer | None = None
+        if place is not None:
+            self._writer = Writer(place, policy.max_bytes, self, self._loop.call_soon_threadsafe)
+        self._done = done
+        self._peers: Peers | None = None
+        if meeting:
+            self._peers = Peers(meeting, engine, self.counts, self._apart)
+            self._peers.settled, self._peers.nowhere = self._settled, self._not_beside
+            engine.look_elsewhere()
         self._timer: asyncio.TimerHandle | None = None
         self._under_way: float | None = None  # since when a batch is
         self._open = False
         self._trouble = ""  # the kind that was warned of last
         self._undated = False
         self._ahead = float("inf")  # by how much the wall clock is ahead of the boot-time clock
+        self._shared: Shared | None = None
+        if policy.shared:
+            from dnsguard.store.shared import Shared
+
+            self._shared = Shared(
+                policy.shared, policy.shared_prefix, engine, notice, self._settled, self._nowhere
+            )
+            self.counts.shared = self._shared.counts
+            engine.look_elsewhere()
+        self._owed = False  # others were told what the disk was not
         self._loaded = asyncio.Event()
         self._ended = asyncio.Event()
 
     def start(self) -> None:
         """Begin to read what is there, and then to write."""
-        self._writer.start()
+        if self._writer is not None:
+            self._writer.start()
+        else:
+            self._loaded.set()
+        if self._peers is not None:
+            self._peers.start()
+        if self._shared is not None:
+            self._shared.start(self._is_empty)
         self._tick()
 
     @property
     def ready(self) -> bool:
         """True once everything is read, or has taken too long to be waited for."""
-        return self._loaded.is_set() or clock.now() >= self._began + READY_SECONDS
+        peers = self._peers
+        told = peers is None or peers.complete.is_set()
+        return (self._loaded.is_set() and told) or clock.now() >= self._began + READY_SECONDS
 
     async def loaded(self) -> None:
         """Wait until `ready`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._began + READY_SECONDS - clock.now()):
                 await self._loaded.wait()
+                if self._peers is not None:
+                    await self._peers.complete.wait()
 
     async def stop(self) -> None:
         """Write what is left, if the disk takes it in time."""
@@ -80,6 +121,14 @@ class Keeper:
         changes: list[Change] = []
         while found := self._learned.take(clock.now(), everything=True):
             changes += found
+        if self._peers is not None:
+            self._peers.tell(changes)
+            await self._peers.stop()
+        if self._shared is not None:
+            self._shared.tell(changes)
+            await self._shared.stop()
+        if self._writer is None:
+            return
         with suppress(Full):
             self._writer.work.put_nowait(changes)
             self._writer.work.put_nowait(Order.STOP)
@@ -96,13 +145,22 @@ class Keeper:
         if self._under_way is not None:
             if clocks.now - self._under_way >= STUCK_SECONDS and self._trouble != "stuck":
                 self._complain(StoreError(f"{self._path}: the disk takes no write", "stuck"))
-        elif self._open:
-            changes = self._learned.take(clocks.now)
-            if changes:
-                self._under_way = clocks.now
-                self._writer.work.put_nowait(changes)
-            else:
-                self.counts.flushed = clocks.now
+            return
+        peers = self._peers
+        if not self._open and peers is None and self._shared is None:
+            return
+        changes = self._learned.take(clocks.now)
+        if peers is not None:
+            peers.tell(changes)
+        if self._shared is not None:
+            self._shared.tell(changes)
+        if self._writer is None or not self._open:
+            self._owed = self._owed or bool(changes)
+        elif changes:
+            self._under_way = clocks.now
+            self._writer.work.put_nowait(changes)
+        else:
+            self.counts.flushed = clocks.now
 
     def _watch_the_wall(self, clocks: Clocks) -> None:
         """Age the answers of earlier boots by as much as the wall clock turns out to be late.
@@ -115,7 +173,7 @@ class Keeper:
         self._ahead += step
         older(self._engine.cache, step)
         self._learned.missed = True
-        if self._undated:
+        if self._undated and self._writer is not None:
             with suppress(Full):
                 self._writer.work.put_nowait(Order.LOAD)
                 self._undated = False
@@ -129,11 +187,53 @@ class Keeper:
             text = f"last-known-good store: {error}; answers are kept in memory only until it works"
             self._notice(Notice("warning", "store_down", text, (("kind", error.kind),)))
 
+    # -- others who may know ----------------------------------------------------------------
+
+    def search(self, key: bytes) -> None:
+        """Look for an answer that this process does not have."""
+        if self._peers is not None:
+            self._peers.search(key)
+        else:
+            self._not_beside(key)
+
+    def _not_beside(self, key: bytes) -> None:
+        """No process beside us knows it: ask the fleet."""
+        if self._shared is not None:
+            self._shared.search(key)
+        else:
+            self._nowhere(key)
+
+    async def _is_empty(self) -> bool:
+        """Tell whether nothing of an earlier run was there, and nobody beside us knew anything."""
+        await self.loaded()
+        return not self.counts.loaded and not self.counts.received
+
+    def _settled(self, key: bytes) -> None:
+        if self._engine.elsewhere is not None:
+            self._engine.elsewhere.settle(key, clock.now())
+            self._done()
+
+    def _nowhere(self, key: bytes) -> None:
+        if self._engine.elsewhere is not None:
+            self._engine.elsewhere.nowhere(key, clock.now())
+            self._done()
+
+    def _apart(self, error: StoreError) -> None:
+        text = f"cannot meet the other processes of this address: {error}"
+        self._notice(Notice("warning", "peers_apart", text, (("kind", error.kind),)))
+
     # -- what the writer says (see writer.Desk) ----------------------------------------------
 
     def loading(self, clocks: Clocks) -> None:
         """Remember by which clocks the ages of what follows are told."""
         self._ahead = min(self._ahead, clocks.wall - clocks.now)
+        if self._owed:
+            self._pay()
+
+    def _pay(self) -> None:
+        """Have everything written, less what the disk turns out to hold."""
+        self._owed = False
+        self._learned.restart()
 
     def restore(self, found: Sequence[Kept], taken: Callable[[], None]) -> None:
         """Give the engine some answers of an earlier run."""
@@ -166,7 +266,11 @@ class Keeper:
 
     def opened(self, rows: int, octets: int) -> None:
         """It can be written from now on."""
+        if self._owed:
+            self._pay()
         self._open = self.counts.up = True
+        if self._peers is not None:
+            self._peers.adopt = True
         self.counts.rows, self.counts.octets = rows, octets
 
     def written(self, changes: int, rows: int, octets: int) -> None:
@@ -201,6 +305,10 @@ class Keeper:
         """It cannot be used for now; the writer tries again by itself."""
         self._open = False
         self._loaded.set()
+        if self._peers is not None:
+            self._peers.adopt = False
+            if error.kind == "locked":
+                return  # by one of them, who writes for us
         self._complain(error)
 
     def ended(self) -> None:

@@ -299,6 +299,8 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise trouble(error, self.path) from None
+        except UnicodeDecodeError:  # SQLite quotes the file in what it says of it
+            raise StoreError(f"{self.path}: a schema that is no text", "corrupt") from None
 
     def close(self) -> None:
         """Move the log into the database if that can be done, and let go of the file."""

@@ -107,6 +107,8 @@ class Writer(threading.Thread):
                 return
             except StoreError as error:
                 self._tell(self._desk.down, error)
+                if error.kind == "locked":
+                    self._pause = RETRY_FIRST  # its holder may end at any time
             except Stopped:
                 raise
             except Exception as error:  # a defect in here is no reason to answer no queries

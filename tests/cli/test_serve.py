@@ -9,7 +9,7 @@ import sys
 import pytest
 import uvloop
 
-from dnsguard.cli.serve import _loop_factory
+from dnsguard.cli.serve import loop_factory
 from tests.net.asking import datagrams
 from tests.net.running import HOST, on_a_loop, serve, start
 from tests.net.upstream import Upstream, address_of
@@ -76,9 +76,9 @@ async def test_without_the_faster_loop_it_serves_all_the_same() -> None:
 
 
 def test_the_faster_loop_is_taken_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _loop_factory() is uvloop.new_event_loop
+    assert loop_factory() is uvloop.new_event_loop
     monkeypatch.setitem(sys.modules, "uvloop", None)
-    assert _loop_factory() is None  # asyncio's own
+    assert loop_factory() is None  # asyncio's own
 
 
 @on_a_loop

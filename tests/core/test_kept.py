@@ -289,3 +289,36 @@ def test_no_damaged_octet_is_an_error_of_ours(at: int, octet: int, key_at: int) 
         if taken:
             query = build.read(b"\0\7\1\0\0\1" + bytes(6) + key[:-1])
             engine.client(b"\0\7\1\0\0\1" + bytes(6) + query.question, None, START)
+
+
+# -- from a process beside us -------------------------------------------------------------------
+
+
+def test_what_a_process_beside_us_has_verified_is_as_fresh_here() -> None:
+    engine = begin()
+    assert restore(engine, KEY, wire(), START - 10, START, verified=True)
+    entry = engine.cache.index[KEY]
+    assert (entry.stored, entry.expires) == (START - 10, START + 20)
+
+
+def test_a_good_answer_does_not_give_way_to_the_denial_of_another() -> None:
+    engine = begin()
+    entry = put_back(engine, START - 60, START)
+    denial = wire("", rcode=3, authority=SOA)
+    assert not restore(engine, KEY, denial, START - 1, START, verified=True)
+    assert engine.cache.index[KEY] is entry
+    assert restore(engine, KEY, wire(), START - 1, START, verified=True)
+    dead = START + 4 * DAY
+    assert restore(engine, KEY, denial, dead - 1, dead, verified=True)
+
+
+def test_the_very_same_answer_is_found_to_be_on_disk() -> None:
+    engine = begin()
+    entry = put_back(engine, START - 60, START)
+    assert entry is not None
+    entry.written = NEVER
+    assert put_back(engine, START - 60, START) is None
+    assert entry.written == entry.stored
+    entry.written = NEVER
+    assert put_back(engine, START - 61, START) is None
+    assert entry.written == NEVER

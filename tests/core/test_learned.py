@@ -327,3 +327,13 @@ def test_a_ttl_of_five_seconds_does_not_grind_the_disk() -> None:
     assert asked > 2000
     assert writes == 3
     world.finish()
+
+
+def test_what_another_process_has_learned_is_written_by_this_one() -> None:
+    disk = Disk()
+    entry = made()
+    entry.written = entry.stored  # on the disk, as that process has it
+    disk.cache.put(entry, 0.0)
+    assert disk.flush(1.0) == []
+    disk.learned.adopt(entry)
+    assert disk.flush(2.0) == [(entry.key, entry)]

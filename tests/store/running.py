@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -34,14 +34,18 @@ def key_of(name: str) -> bytes:
 class Run:
     """One run: an engine, its keeper and what was said."""
 
-    def __init__(self, root: Path, interval: float, max_age: float) -> None:
+    def __init__(
+        self, root: Path, interval: float, max_age: float, meeting: Sequence[str] = (),
+        state: bool = True,
+    ) -> None:  # fmt: skip
         policy = one_zone()
         zone = replace(policy.zones[0], stale=StalePolicy(max_age=max_age))
         policy = replace(policy, zones=(zone,))
         self.engine = Engine(policy, random.Random(1), clock.now())
         self.notices: list[Notice] = []
         store = StorePolicy(str(root), interval)
-        self.keeper = Keeper(Place(str(root), NAME), store, self.engine, self.notices.append)
+        place = Place(str(root), NAME) if state else None
+        self.keeper = Keeper(place, store, self.engine, self.notices.append, meeting)
         self.counts = self.keeper.counts
         self.file = root / NAME / FILE
 
@@ -78,10 +82,11 @@ class Run:
 
 @asynccontextmanager
 async def running(
-    root: Path, interval: float = 0.01, max_age: float = 3 * 86400.0, wait: bool = True
-) -> AsyncIterator[Run]:
-    """One run, from its start until its orderly end."""
-    run = Run(root, interval, max_age)
+    root: Path, interval: float = 0.01, max_age: float = 3 * 86400.0, wait: bool = True,
+    meeting: Sequence[str] = (), state: bool = True,
+) -> AsyncIterator[Run]:  # fmt: skip
+    """One run, from its start until its orderly end; those with a `meeting` place are peers."""
+    run = Run(root, interval, max_age, meeting, state)
     run.keeper.start()
     try:
         if wait:

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from dnsguard import clock
+from dnsguard.store import keeper
 from tests.net.asking import datagrams
 from tests.net.running import HOST, serve
 from tests.store.running import NAME, running
@@ -111,10 +112,16 @@ def comes_back(root: Path, generations: Collection[int], least: int) -> None:
                     address = ".".join(map(str, entry.wire[-4:]))
                     assert is_of(name, address, generations)
                     assert clock.now() >= entry.expires
-            assert run.counts.loaded >= least
-            assert run.counts.errors["defect"] == 0
+            assert run.counts.loaded >= least, run.notices
+            assert run.counts.errors["defect"] == 0, run.notices
 
     asyncio.run(check())
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tested is what comes back, on a machine that may have other things to do."""
+    monkeypatch.setattr(keeper, "READY_SECONDS", 60.0)
 
 
 @pytest.fixture
@@ -177,7 +184,7 @@ def test_a_kill_at_every_system_call(tmp_path: Path, before: Path, start: str) -
 ERRORS = (
     ("openat", "EROFS"), ("openat", "EACCES"), ("openat", "EMFILE"), ("openat", "EIO"),
     ("openat", "ENOSPC"), ("mkdir", "EROFS"), ("mkdir", "ENOSPC"), ("mkdir", "EACCES"),
-    ("flock", "EWOULDBLOCK"), ("flock", "ENOLCK"), ("fcntl", "EAGAIN"), ("fcntl", "EIO"),
+    ("flock", "EAGAIN"), ("flock", "ENOLCK"), ("fcntl", "EAGAIN"), ("fcntl", "EIO"),
     ("newfstatat", "EIO"), ("pread64", "EIO"), ("pwrite64", "EIO"), ("pwrite64", "ENOSPC"),
     ("pwrite64", "EROFS"), ("fdatasync", "EIO"), ("ftruncate", "EIO"), ("unlink", "EIO"),
     ("close", "EIO"),
@@ -195,7 +202,7 @@ def test_an_error_from_every_system_call(
             root = copy(before, tmp_path / "failed")
             inject = f"inject={call}:error={error}:when={number}{until}"
             code, said = live(root, 3, *traced(root, "-e", f"trace={call}", "-e", inject))
-            assert (code, said[-1]) == (0, "ended"), (call, error, number, said)
+            assert (code, said[-1:]) == (0, ["ended"]), (call, error, number, said)
             if "written" in said and not until:
                 comes_back(root, {3}, COUNT)
             else:

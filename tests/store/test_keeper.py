@@ -133,6 +133,7 @@ def test_a_loop_that_is_gone_ends_the_thread(tmp_path: Path) -> None:
     async def story() -> list[threading.Thread]:
         run = Run(tmp_path, 0.01, DAY)
         run.keeper.start()
+        assert run.keeper._writer is not None
         return [run.keeper._writer]
 
     (thread,) = asyncio.run(story())

@@ -1,0 +1,428 @@
+"""A long run under load with kills and outages, in which every answer is checked.
+
+A server answers 2,000 queries a second. Every 30 seconds it is killed (SIGKILL) and started again;
+every 2 minutes its upstream falls silent, or refuses, for 40 seconds with a kill in the middle. An
+address tells the name and the moment that it is of, so a wrong one shows. What counts as a fault: a
+wrong answer, a query lost or failed while the server was up, a name that had been written and is
+not known after a kill, and a server whose memory, descriptors or disk grow from life to life.
+
+    make soak            # 20 minutes
+    make soak ARGS="--minutes 2"
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import re
+import signal
+import socket
+import statistics
+import struct
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+HOST = "127.0.0.1"
+NAMES = 2000
+QPS = 2000
+SOCKETS = 8
+TTLS = (5, 10, 30)  # seconds: most of what is asked for has to be asked for again
+TURN_SECONDS = 20  # between two addresses of a name that changes
+KILL_SECONDS, OUTAGE_SECONDS, OUTAGE_EVERY = 30.0, 40.0, 120.0
+FLUSH_SECONDS = 1.0
+WRITTEN_SECONDS = 3.0  # after which an answer has been written: three times the flush interval
+PATIENCE = 6.0  # a client gives up after five
+TICK = 0.005
+GROWTH_MAX = 1.1  # of the median of the last third of all lives over that of the first
+DISK_SLACK = 2 << 20  # octets: the log may be as large as it gets, or just have been emptied
+HEADER = struct.Struct("!6H")
+
+
+def name_of(number: int) -> bytes:
+    """The name with this number, in wire form."""
+    label = b"n%d" % number
+    return bytes((len(label),)) + label + b"\4soak\4test\0"
+
+
+def changes(number: int) -> bool:
+    """True for the names whose address changes with time."""
+    return number % 10 == 0
+
+
+def turn_at(moment: float) -> int:
+    return int(moment / TURN_SECONDS) % 256
+
+
+def address(number: int, moment: float) -> bytes:
+    """10, the name's number in two octets, and which turn it is."""
+    return bytes((10, number >> 8, number & 255, turn_at(moment) if changes(number) else 0))
+
+
+class Upstream(asyncio.DatagramProtocol):
+    """Answers for every name, unless it is told to be silent."""
+
+    def __init__(self) -> None:
+        self.silent = False
+        self.asked = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.asked += 1
+        if self.silent or len(data) < 12:
+            return
+        end = data.index(b"\0", 12) + 5
+        question = data[12:end]
+        label = question[1 : 1 + question[0]]
+        if not label.startswith(b"n") or not label[1:].isdigit() or question[-4:-2] != b"\0\1":
+            self.transport.sendto(data[:2] + b"\x81\x83\0\1\0\0\0\0\0\0" + question, addr)
+            return
+        number = int(label[1:])
+        record = struct.pack("!HHHIH", 0xC00C, 1, 1, TTLS[number % len(TTLS)], 4)
+        answer = record + address(number, time.time())
+        self.transport.sendto(data[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + question + answer, addr)
+
+
+async def be_upstream(port: int) -> None:
+    """Answer on a port; `silent`, `gone` and `well` come on stdin, a line each."""
+    loop = asyncio.get_running_loop()
+    lines = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    transport, upstream = await loop.create_datagram_endpoint(Upstream, local_addr=(HOST, port))
+    while word := (await lines.readline()).decode().strip():
+        upstream.silent = word == "silent"
+        if word == "gone":
+            transport.close()
+        elif transport.is_closing():
+            transport, upstream = await loop.create_datagram_endpoint(
+                Upstream, local_addr=(HOST, port)
+            )
+
+
+@dataclass
+class Life:
+    """One life of the server: when it was up, and what it took shortly before its end."""
+
+    begun: float
+    ready: float = 0.0
+    killed: float = 0.0
+    resident: int = 0
+    descriptors: int = 0
+    disk: int = 0
+
+
+@dataclass
+class Tally:
+    """What has come of all queries."""
+
+    sent: int = 0
+    right: int = 0
+    stale: int = 0
+    while_down: int = 0  # sent, or under way, while there was no server that had said it is ready
+    wrong: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    rcodes: Counter[int] = field(default_factory=Counter)
+
+
+class Asker(asyncio.DatagramProtocol):
+    """One client socket."""
+
+    def __init__(self, soak: Soak) -> None:
+        self._soak = soak
+        self.waiting: dict[int, tuple[int, float]] = {}
+        self._next = random.randrange(65536)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def ask(self, number: int, now: float) -> None:
+        self._next = self._next + 1 & 0xFFFF
+        self.waiting[self._next] = number, now
+        head = HEADER.pack(self._next, 0x0100, 1, 0, 0, 0)
+        self.transport.sendto(head + name_of(number) + b"\0\1\0\1")
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        found = self.waiting.pop(int.from_bytes(data[:2], "big"), None)
+        if found is not None:
+            self._soak.answered(*found, data)
+
+    def error_received(self, exc: Exception) -> None:
+        """Nobody listens: the query counts when it is given up."""
+
+
+class Soak:
+    """The whole run."""
+
+    def __init__(self, seconds: float, workers: int, root: Path) -> None:
+        self._seconds = seconds
+        self._workers = workers
+        self._root = root
+        self.tally = Tally()
+        self.lives: list[Life] = []
+        self._known: dict[int, float] = {}  # since when each name has been answered
+        self._dark = False
+        self._askers: list[Asker] = []
+        self._chance = random.Random(1)
+        self._port, self._up_port = free_port(), free_port()
+        self.outages = 0
+
+    # -- answers ----------------------------------------------------------------------------
+
+    def _up(self, since: float, until: float) -> bool:
+        """True if one server was ready all the time from `since` until `until`."""
+        return any(
+            life.ready and life.ready <= since and not (life.killed and life.killed <= until)
+            for life in self.lives[-3:]
+        )
+
+    def answered(self, number: int, sent: float, data: bytes) -> None:
+        tally, now = self.tally, time.monotonic()
+        rcode = data[3] & 15
+        tally.rcodes[rcode] += 1
+        what = f"n{number} after {now - self._began:.1f} s: "
+        if rcode or data[6:8] != b"\0\1":
+            since = self._known.get(number)
+            if not self._up(sent, sent):
+                tally.while_down += 1
+            elif since is None or now - since < WRITTEN_SECONDS + KILL_SECONDS:
+                tally.failed.append(f"{what}rcode {rcode}")
+            else:
+                tally.forgotten.append(f"{what}rcode {rcode}, known for {now - since:.0f} s")
+            return
+        found, expected = data[-4:], address(number, time.time())
+        age = (expected[3] - found[3]) % 256
+        if found[:3] != expected[:3] or (not changes(number) and found[3]) or age > 128:
+            tally.wrong.append(f"{what}{found.hex()}, not {expected.hex()}")
+            return
+        tally.right += 1
+        tally.stale += self._dark
+        self._known.setdefault(number, now)
+
+    def _give_up(self, now: float) -> None:
+        for asker in self._askers:
+            late = [i for i, (_, sent) in asker.waiting.items() if now - sent > PATIENCE]
+            for key in late:
+                number, sent = asker.waiting.pop(key)
+                if self._up(sent, sent + PATIENCE):
+                    self.tally.lost.append(f"n{number} sent after {sent - self._began:.1f} s")
+                else:
+                    self.tally.while_down += 1
+
+    # -- the stage --------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run to the end of the time."""
+        self._began = time.monotonic()
+        upstream = await asyncio.create_subprocess_exec(
+            sys.executable,
+            __file__,
+            "--upstream",
+            str(self._up_port),
+            stdin=asyncio.subprocess.PIPE,
+        )
+        loop = asyncio.get_running_loop()
+        for _ in range(SOCKETS):
+            _, asker = await loop.create_datagram_endpoint(
+                lambda: Asker(self), remote_addr=(HOST, self._port)
+            )
+            self._askers.append(asker)
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await self._start()
+            tasks = [
+                asyncio.create_task(part)
+                for part in (self._load(), self._kills(), self._outages(upstream), self._show())
+            ]
+            await asyncio.wait(tasks, timeout=self._seconds, return_when=asyncio.FIRST_EXCEPTION)
+            for task in tasks:
+                if task.done():
+                    task.result()  # none of them ends by itself
+            tasks[0].cancel()
+            await asyncio.sleep(PATIENCE)
+            self._give_up(float("inf"))
+        finally:
+            for task in tasks:
+                task.cancel()
+            for process in (self._server, upstream):
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+
+    async def _start(self) -> None:
+        life = Life(time.monotonic())
+        self.lives.append(life)
+        self._server = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "dnsguard", "serve", "--listen", f"{HOST}:{self._port}",
+            "--upstream", f"{HOST}:{self._up_port}", "--admin", "off",
+            "--state-dir", str(self._root / "state"), "--set", f"workers={self._workers}",
+            "--set", f"store.flush_interval={FLUSH_SECONDS:g}s",
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert self._server.stderr is not None
+        while line := await self._server.stderr.readline():
+            if re.search(rb"ready in \d+ ms", line):
+                life.ready = time.monotonic()
+                self._reader = asyncio.create_task(self._server.stderr.read())
+                return
+        raise SystemExit("the server did not start")
+
+    async def _load(self) -> None:
+        due = time.monotonic()
+        everyone = iter(range(NAMES))
+        while True:
+            now = time.monotonic()
+            while due <= now:
+                number = next(everyone, None)
+                if number is None:  # few names are asked for often
+                    number = int(NAMES * self._chance.random() ** 3)
+                self._askers[self.tally.sent % SOCKETS].ask(number, now)
+                self.tally.sent += 1
+                due += 1 / QPS
+            self._give_up(now)
+            await asyncio.sleep(TICK)
+
+    async def _kills(self) -> None:
+        for count in range(1, 1 << 30):
+            await self._until(count * KILL_SECONDS - 1.0)
+            self._weigh(self.lives[-1])
+            await self._until(count * KILL_SECONDS)
+            self.lives[-1].killed = time.monotonic()
+            self._server.send_signal(signal.SIGKILL)
+            await self._server.wait()
+            await self._start()
+
+    async def _outages(self, upstream: asyncio.subprocess.Process) -> None:
+        assert upstream.stdin is not None
+        for count in range(1, 1 << 30):
+            await self._until(count * OUTAGE_EVERY - OUTAGE_SECONDS / 2)
+            upstream.stdin.write(b"silent\n" if count % 2 else b"gone\n")
+            self._dark = True
+            self.outages += 1
+            await self._until(count * OUTAGE_EVERY + OUTAGE_SECONDS / 2)
+            upstream.stdin.write(b"well\n")
+            self._dark = False
+
+    async def _until(self, moment: float) -> None:
+        await asyncio.sleep(self._began + moment - time.monotonic())
+
+    def _weigh(self, life: Life) -> None:
+        pid = self._server.pid
+        for one in [pid, *children(pid)]:
+            status = Path(f"/proc/{one}/status").read_text()
+            resident = re.search(r"VmRSS:\s+(\d+) kB", status)
+            assert resident is not None
+            life.resident += int(resident[1]) * 1024
+            life.descriptors += len(os.listdir(f"/proc/{one}/fd"))
+        life.disk = sum(f.stat().st_size for f in self._root.rglob("*") if f.is_file())
+
+    async def _show(self) -> None:
+        while True:
+            await asyncio.sleep(10)
+            print(self.line(), file=sys.stderr, flush=True)
+
+    def line(self) -> str:
+        """Say how far it has come."""
+        tally = self.tally
+        faults = sum(map(len, (tally.wrong, tally.lost, tally.failed, tally.forgotten)))
+        return (
+            f"{time.monotonic() - self._began:5.0f} of {self._seconds:.0f} s: {tally.sent:,} sent, "
+            f"{tally.right:,} right, {len(self.lives) - 1} kills, {self.outages} outages"
+            f"{' (dark)' if self._dark else ''}, {faults} faults"
+        )
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def report(self) -> bool:
+        """Print what came of it; True if there is no fault."""
+        tally = self.tally
+        rows = [
+            ("wrong answers", tally.wrong),
+            ("lost while the server was up", tally.lost),
+            ("failed while the server was up", tally.failed),
+            ("written names not known after a kill", tally.forgotten),
+        ]
+        print(f"\n{self.line()}")
+        print(f"\n{tally.sent:,} queries at {QPS:,} a second for {NAMES:,} names, flush 1 s:")
+        print(f"  right {tally.right:,}, of them in an outage {tally.stale:,}")
+        print(f"  without a server that was ready {tally.while_down:,}")
+        print("  rcodes " + ", ".join(f"{k}: {v:,}" for k, v in sorted(tally.rcodes.items())))
+        starts = [life.ready - life.begun for life in self.lives if life.ready]
+        print(
+            f"  ready {statistics.median(starts):.2f} s after a kill, at most {max(starts):.2f} s"
+        )
+        good = True
+        print()
+        for what, found in rows:
+            good &= not found
+            print(f"{what:40} {len(found):>10}  {'missed' if found else 'ok'}")
+            for text in found[:5]:
+                print(f"    {text}")
+        weighed = [life for life in self.lives if life.resident]
+        for what, values, slack in (
+            ("resident, bytes", [life.resident for life in weighed], 0),
+            ("descriptors", [life.descriptors for life in weighed], 2),
+            ("disk, bytes", [life.disk for life in weighed], DISK_SLACK),
+        ):
+            good &= grown(what, values, slack)
+        return good
+
+
+def grown(what: str, values: Sequence[int], slack: int) -> bool:
+    """Compare the last third of all lives with the first; True if it has not grown."""
+    third = max(len(values) // 3, 1)
+    if len(values) < 2:
+        print(f"{what:40} too short a run to tell")
+        return True
+    first, last = statistics.median(values[:third]), statistics.median(values[-third:])
+    fine = last <= first * GROWTH_MAX + slack
+    print(f"{what:40} {first:>10,.0f} -> {last:,.0f}  {'ok' if fine else 'missed'}")
+    return fine
+
+
+def children(parent: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def free_port() -> int:
+    """Return a port that is free for UDP and TCP."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind((HOST, 0))
+            port: int = udp.getsockname()[1]
+            with contextlib.suppress(OSError):
+                tcp.bind((HOST, port))
+                return port
+
+
+def main() -> int:
+    """Run, and report."""
+    parser = argparse.ArgumentParser(
+        description="Kills and outages under load, all answers checked."
+    )
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.upstream:
+        asyncio.run(be_upstream(chosen.upstream))
+        return 0
+    with tempfile.TemporaryDirectory() as root:
+        soak = Soak(chosen.minutes * 60, chosen.workers, Path(root))
+        asyncio.run(soak.run())
+        return 0 if soak.report() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
