@@ -2,7 +2,8 @@
 
 Lines are written by a thread behind a bounded queue: a reader of our stderr that does not read
 must not be able to stop the answering of queries, nor the end of the process. What does not fit in
-the queue is dropped.
+the queue is dropped. A line that comes again and again, but for its numbers, is counted and not
+repeated: an outage of hours must not fill a disk.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ import contextlib
 import logging
 import os
 import queue
+import re
 import threading
 import time
 from typing import Literal
 
 LINES_WAITING_MAX = 1000
+REPEAT_SECONDS = 60.0  # in which a line is written so many times, and then counted
+REPEAT_LINES = 5
+REPEAT_KINDS_MAX = 256  # lines that are kept count of; a process says some fifty different things
 STOP_SECONDS = 1.0  # for a reader of our stderr to read on, at the end
 STDERR = 2
+_NUMBERS = re.compile(r"\b\d+(?:\.\d+)? (?=m?s\b|times|more\b)")
 logger = logging.getLogger("dnsguard")
 
 
@@ -65,11 +71,53 @@ class JsonFormatter(logging.Formatter):
         return self._encode(line).decode()
 
 
+class Repeats:
+    """Keeps count of lines that are alike but for numbers; knows no clock and writes nothing."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[float, int, logging.LogRecord]] = {}
+
+    def take(self, record: logging.LogRecord, now: float) -> bool:
+        """Return True if this line is to be written; otherwise it is counted."""
+        try:
+            key = _NUMBERS.sub("#", f"{record.levelname} {record.getMessage()}")
+        except Exception:  # a defect at the caller's, which the formatter will tell
+            return True
+        since, count, _ = self._seen.get(key, (now, 0, record))
+        if key not in self._seen and len(self._seen) >= REPEAT_KINDS_MAX:
+            return True
+        self._seen[key] = since, count + 1, record
+        return count < REPEAT_LINES
+
+    def due(self, now: float) -> list[logging.LogRecord]:
+        """Return a line about each kind whose time is over and that was counted meanwhile."""
+        found = []
+        for key, (since, count, record) in list(self._seen.items()):
+            if now - since >= REPEAT_SECONDS:
+                del self._seen[key]
+                if count > REPEAT_LINES:
+                    found.append(_counted(record, count - REPEAT_LINES))
+        return found
+
+
+def _counted(record: logging.LogRecord, times: int) -> logging.LogRecord:
+    """Return a line that stands for many like `record`, which was the last of them."""
+    text = f"{record.getMessage()} (and {times} more such lines within {REPEAT_SECONDS:.0f} s)"
+    found = logging.LogRecord(record.name, record.levelno, "", 0, text, (), None)
+    for name in ("event", "fields"):
+        if hasattr(record, name):
+            setattr(found, name, getattr(record, name))
+    return found
+
+
 class Writing:
     """The thread that writes lines, and the queue before it."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
         self._formatter = formatter
+        self._repeats = Repeats()
+        self._summaries: list[logging.LogRecord] = []
+        self._ended = False
         self._waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(LINES_WAITING_MAX)
         # A daemon: one that hangs in a write for ever must not keep the process from ending.
         self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
@@ -87,13 +135,34 @@ class Writing:
         self._thread.join(STOP_SECONDS)
 
     def _write_all(self) -> None:
-        while (record := self._waiting.get()) is not None:
+        while (record := self._next()) is not None:
             octets = self._line(record).encode(errors="backslashreplace") + b"\n"
             # Straight to the descriptor: whoever hangs in `sys.stderr` holds its lock, and the
             # interpreter wants that lock at the end.
             with contextlib.suppress(OSError):  # nobody reads any more
                 while octets:
                     octets = octets[os.write(STDERR, octets) :]
+
+    def _next(self) -> logging.LogRecord | None:
+        """Return the next line to write, or None at the end; waits for it."""
+        while True:
+            if self._summaries:
+                return self._summaries.pop()
+            if self._ended:
+                return None
+            try:
+                record = self._waiting.get(timeout=REPEAT_SECONDS / 4)
+            except queue.Empty:
+                record = None
+            else:
+                if record is None:
+                    self._ended = True
+            if self._ended:
+                self._summaries = self._repeats.due(float("inf"))
+                return self._summaries.pop() if self._summaries else None
+            self._summaries = self._repeats.due(time.monotonic())
+            if record is not None and self._repeats.take(record, time.monotonic()):
+                return record
 
     def _line(self, record: logging.LogRecord) -> str:
         try:

@@ -135,3 +135,43 @@ def test_who_does_not_read_stops_neither_the_work_nor_the_end(lines: int) -> Non
     finally:
         os.close(read)
         os.close(write)
+
+
+def made(text: str, *arguments: object) -> logging.LogRecord:
+    return logging.LogRecord("dnsguard", logging.WARNING, "", 0, text, arguments, None)
+
+
+def test_what_comes_again_and_again_is_counted_and_not_repeated() -> None:
+    repeats = logs.Repeats()
+    said = [repeats.take(made("zone x: back after %.1f s", float(n)), n) for n in range(20)]
+    assert said == [True] * logs.REPEAT_LINES + [False] * (20 - logs.REPEAT_LINES)
+    assert repeats.take(made("something else"), 20.0)
+    assert repeats.due(20.0) == []
+    (line,) = repeats.due(logs.REPEAT_SECONDS)
+    assert line.getMessage() == "zone x: back after 19.0 s (and 15 more such lines within 60 s)"
+    assert repeats.take(made("zone x: back after %.1f s", 99.0), 100.0)
+
+
+def test_names_and_addresses_make_lines_different() -> None:
+    repeats = logs.Repeats()
+    for number in range(3 * logs.REPEAT_LINES):
+        assert repeats.take(made("upstream 10.0.0.%d:53 is down", number), 0.0)
+
+
+def test_kinds_of_lines_are_bounded_and_broken_ones_are_written() -> None:
+    repeats = logs.Repeats()
+    for number in range(logs.REPEAT_KINDS_MAX + 50):
+        assert repeats.take(made(f"kind x{number}"), 0.0)
+    assert repeats.due(logs.REPEAT_SECONDS) == []
+    assert repeats.take(made("%d", "no number"), 0.0)
+
+
+def test_what_was_counted_is_told_at_the_end(capfd: pytest.CaptureFixture[str]) -> None:
+    writing = logs.start("json", "info")
+    for number in range(12):
+        report(Notice("warning", "recovered", f"zone .: back to normal after {number}.0 s"))
+    writing.stop()
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert len(lines) == logs.REPEAT_LINES + 1
+    assert lines[-1]["event"] == "recovered"
+    assert lines[-1]["message"].endswith("11.0 s (and 7 more such lines within 60 s)")
