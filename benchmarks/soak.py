@@ -255,10 +255,15 @@ class Soak:
         finally:
             for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             for process in (self._server, upstream):
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
+            await self._reader
+            for asker in self._askers:
+                asker.transport.close()
+            await asyncio.sleep(0)  # let what was closed say so
 
     async def _start(self) -> None:
         life = Life(time.monotonic())
