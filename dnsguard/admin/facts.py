@@ -79,8 +79,9 @@ def zone_facts(zone: ZoneState, now: float) -> dict[str, Any]:
     """Return how a zone and its upstreams are doing."""
     return {
         "name": zone.name,
-        "state": "outage" if zone.outage else "normal",
-        "since": round(now - zone.outage_since, 3) if zone.outage else None,
+        "state": zone.state,
+        "since": None if zone.state == "normal" else round(now - zone.since, 3),
+        "denied": len(zone.guard.held),
         "upstreams": [
             {
                 "upstream": server.label,

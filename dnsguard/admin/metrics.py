@@ -23,7 +23,7 @@ from dnsguard import __version__, clock
 from dnsguard.admin.status import LOST, Reading
 from dnsguard.core.cache import SEGMENT_NAMES
 from dnsguard.core.census import Coverage
-from dnsguard.core.counters import BUCKETS, SharedCounts, StoreCounts
+from dnsguard.core.counters import BUCKETS, VERDICTS, SharedCounts, StoreCounts
 from dnsguard.core.engine import Engine
 from dnsguard.core.wire import RCODE_NAMES
 
@@ -81,7 +81,7 @@ def _queries(engine: Engine, now: float) -> Iterator[Metric]:
     stale = CounterMetricFamily(
         "dnsguard_stale_answers", "Stale replies sent, by reason.", labels=("reason",)
     )
-    for reason in ("timeout", "servfail", "refused", "unreachable", "outage", "invalid"):
+    for reason in ("timeout", "servfail", "refused", "unreachable", "outage", "invalid", "guard"):
         stale.add_metric((reason,), counters.stale.get(reason, 0))
     yield stale
     histogram = counters.latency
@@ -142,10 +142,15 @@ def _upstreams(engine: Engine) -> Iterator[Metric]:
         "dnsguard_zone_state", "1 for the state that a zone is in.", labels=("zone", "state")
     )
     for zone in engine.zones.all:
-        state.add_metric((zone.name, "normal"), 0 if zone.outage else 1)
-        state.add_metric((zone.name, "outage"), 1 if zone.outage else 0)
-        state.add_metric((zone.name, "doubt"), 0)
-    yield from (asked, up, trip, ignored, state)
+        for name in ("normal", "outage", "doubt"):
+            state.add_metric((zone.name, name), int(zone.state == name))
+    flips = CounterMetricFamily(
+        "dnsguard_guard_flips", "Names that were good and are denied, by what became of it.",
+        labels=("verdict",),
+    )  # fmt: skip
+    for verdict in VERDICTS:
+        flips.add_metric((verdict,), engine.counters.guard.get(verdict, 0))
+    yield from (asked, up, trip, ignored, state, flips)
 
 
 def _cache(engine: Engine) -> Iterator[Metric]:

@@ -14,6 +14,7 @@ from dnsguard import __version__, clock, message_text
 from dnsguard.admin import facts
 from dnsguard.admin.cache_verbs import cache_verbs
 from dnsguard.admin.control import Arguments, Facts, Verb
+from dnsguard.admin.doubt_verbs import doubt_verbs
 from dnsguard.admin.pin_verbs import Keep, pin_verbs
 from dnsguard.admin.status import Reading, status
 from dnsguard.core.engine import Engine
@@ -53,6 +54,7 @@ def verbs(
         "status": Verb(state),
         **pin_verbs(engine, keep_pins),
         **cache_verbs(engine),
+        **doubt_verbs(engine),
     }
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "status": "Say how a running dnsguard is doing.",
     "top": "Watch a running dnsguard, live.",
     "explain": "Say why a name is answered as it is.",
+    "doubt": "Show zones whose upstream denies too much, and decide.",
     "cache": "Look into a running cache, keep a copy of it, purge it.",
     "pin": "Give a name addresses that win over everything, for a while.",
     "unpin": "End such a pin.",

@@ -18,6 +18,7 @@ from dnsguard.config.addresses import Address
 from dnsguard.core.policy import (
     AskPolicy,
     CachePolicy,
+    GuardPolicy,
     Kubernetes,
     Limits,
     PrefetchPolicy,
@@ -189,6 +190,7 @@ class Key:
 
 
 _STALE = StalePolicy()
+_GUARD = GuardPolicy()
 _CACHE = CachePolicy()
 _ASK = AskPolicy()
 _PREFETCH = PrefetchPolicy()
@@ -239,6 +241,27 @@ _ROWS = (
     Key("stale.mode", _choice("verify", "immediate"), _STALE.mode,
         "verify asks first and serves stale only on failure; immediate serves stale and refreshes "
         "behind it"),
+    Key("guard.mode", _choice("enforce", "observe", "off"), _GUARD.mode,
+        "what to do when an upstream denies many names that it knew: enforce serves the last good "
+        "answers, observe says so in the log, off believes it"),
+    Key("guard.second_look", SWITCH, _GUARD.second_look,
+        "before a denial of a name that was there is believed, ask another upstream, or the same "
+        "over TCP, and for some names like it"),
+    Key("guard.window", DURATION, _GUARD.window,
+        "how close together denials of different names count as one event",
+        1, 600, "below one second no two names are asked for again; above it is a day's deletions"),
+    Key("guard.mass_min", INTEGER, _GUARD.mass_min,
+        "how many different names must be denied within the window for that to be a mass event",
+        2, 100_000, "one name that is gone is a deletion"),
+    Key("guard.mass_fraction", NUMBER, _GUARD.mass_fraction,
+        "which part of the names asked for within the window that must be",
+        0.01, 1, "it is a part of them; below a hundredth any rollout would be one"),
+    Key("guard.max_hold", DURATION, _GUARD.max_hold,
+        "how long denied names are served after a mass event before they are believed to be gone",
+        60, 7 * DAY, "below the event itself would outlast it; above it is no longer a guard"),
+    Key("guard.canaries", NAME, (),
+        "names that are never deleted: if one of them is denied, that alone is a mass event. "
+        "kubernetes.default.svc of kubernetes.domain always is one", many=True),
     Key("upstream.deadline", DURATION, _ASK.deadline,
         "how long a question without any cached answer may take before it fails",
         0.01, 30, "below no upstream can answer; above every client has given up"),
@@ -315,7 +338,7 @@ ZONE_KEYS: dict[str, Key] = {
         "for the zone . the system's resolv.conf without ourselves",
         many=True, needed="a zone must be answered by someone",
     ),
-    **{row.name: row for row in _ROWS if row.name.startswith("stale.")},
+    **{row.name: row for row in _ROWS if row.name.startswith(("stale.", "guard."))},
 }  # fmt: skip
 
 
@@ -341,7 +364,7 @@ def split(name: str) -> tuple[str, ...]:
 def is_section(name: str) -> bool:
     """Whether keys stand below this one in a file."""
     if name.startswith("zones."):
-        return name.endswith(".stale")
+        return name.endswith((".stale", ".guard"))
     return name in ("zones", "pins") or any(key.startswith(f"{name}.") for key in KEYS)
 
 

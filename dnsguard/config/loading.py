@@ -21,6 +21,7 @@ from dnsguard.config.keys import Given, Key, Origin, Plain
 from dnsguard.core.policy import (
     AskPolicy,
     CachePolicy,
+    GuardPolicy,
     Kubernetes,
     Limits,
     Policy,
@@ -251,7 +252,8 @@ def _settings(
         mistakes.append(Mistake(place, str(admin), "an address and port that no listener has"))
     stale = StalePolicy(**section("stale"))
     shown = {"listen": held["listen"]}
-    zones = _zones(values, stale, listen, system_resolvers, mistakes, shown)
+    guard = GuardPolicy(**section("guard"))
+    zones = _zones(values, stale, guard, listen, system_resolvers, mistakes, shown)
     shown |= held
     pins = {name: value for name, value in values.items() if name.startswith("pins.")}
     shown |= pins
@@ -284,6 +286,7 @@ def _settings(
 def _zones(
     values: Mapping[str, _Value],
     stale: StalePolicy,
+    guard: GuardPolicy,
     listen: tuple[Address, ...],
     system_resolvers: Callable[[], Sequence[str]],
     mistakes: list[Mistake],
@@ -305,14 +308,30 @@ def _zones(
             origin = Origin("default", f"from the zone {around.name}")
             given = _Value(keys.ZONE_KEYS["upstreams"], around.upstreams, origin)
         shown[path] = given
-        own: dict[str, Any] = {}
+        own: dict[str, dict[str, Any]] = {"stale": {}, "guard": {}}
         for leaf in keys.ZONE_KEYS:
             path = f"zones.{name}.{leaf}"
             if leaf != "upstreams" and path in values:
-                own[leaf.removeprefix("stale.")] = values[path].value
+                section, _, key = leaf.partition(".")
+                own[section][key] = values[path].value
                 shown[path] = values[path]
-        zones[name] = Zone(name, given.value, replace(stale, **own))
+        _refuse_strangers(name, values.get(f"zones.{name}.guard.canaries"), mistakes)
+        zones[name] = Zone(
+            name, given.value, replace(stale, **own["stale"]), replace(guard, **own["guard"])
+        )
     return tuple(zones.values())
+
+
+def _refuse_strangers(zone: str, given: _Value | None, mistakes: list[Mistake]) -> None:
+    """A canary that stands in another zone is never heard of in this one."""
+    if given is None or zone == ".":
+        return
+    place = f"zones.{zone}.guard.canaries ({given.origin})"
+    mistakes += [
+        Mistake(place, name, f"a name in the zone {zone}")
+        for name in given.value
+        if name != zone and not name.endswith(f".{zone}")
+    ]
 
 
 def _around(name: str, zones: Mapping[str, Zone]) -> Zone:

@@ -55,7 +55,7 @@ class Asking:
         chance: Chance,
         out: Actions,
         counters: Counters,
-        landed: Callable[[Flight, Answer, float], bool],
+        landed: Callable[[Flight, Answer, float], bool | None],
         crashed: Callable[[Flight, int, str, float], None],
         changed: Callable[[ZoneState, float], None],
         holds: Callable[[bytes], bool],
@@ -130,7 +130,11 @@ class Asking:
             self._bad(ask, answer.rcode, data, now)
             return True
         self._good(ask, now)
-        if not self._landed(flight, answer, now):
+        landed = self._landed(flight, answer, now)
+        if landed is None:  # the same question is under way to another place
+            flight.pending -= 1
+            return True
+        if not landed:
             self._fail(ask, "invalid", "an answer that does not answer", now)
             return True
         zone = flight.zone

@@ -16,6 +16,7 @@ BUCKETS = (
 )  # fmt: skip
 
 SOURCES = ("hit", "stale", "upstream", "pin", "synthesized", "failure")
+VERDICTS = ("believed", "held", "restored", "disputed", "observed")  # of the guard
 STALE_WINDOW = 60.0  # seconds over which the oldest stale answer is reported
 
 
@@ -73,7 +74,7 @@ class Counters:
     """The numbers of one engine."""
 
     __slots__ = (
-        "_oldest", "_oldest_before", "_window", "answers", "coalesced", "found", "ignored",
+        "_oldest", "_oldest_before", "_window", "answers", "coalesced", "found", "guard", "ignored",
         "latency", "loops", "malformed", "prefetches", "queries", "searches", "shed", "stale",
         "upstream",
     )  # fmt: skip
@@ -82,6 +83,7 @@ class Counters:
         self.queries: dict[str, int] = {"udp": 0, "tcp": 0}
         self.answers: defaultdict[tuple[str, int], int] = defaultdict(int)  # (source, rcode)
         self.stale: defaultdict[str, int] = defaultdict(int)  # reason
+        self.guard: defaultdict[str, int] = defaultdict(int)  # verdict on a denial of a good name
         self.upstream: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self.ignored: defaultdict[str, int] = defaultdict(int)  # upstream datagrams not accepted
         self.latency = Histogram()

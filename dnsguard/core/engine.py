@@ -23,6 +23,7 @@ from dnsguard.core.elsewhere import Elsewhere, Search
 from dnsguard.core.entry import Entry
 from dnsguard.core.failures import Failures
 from dnsguard.core.flights import PROBING, Ask, Flight
+from dnsguard.core.guarding import Doubt, Guarding, Inquiry
 from dnsguard.core.keeping import Keep
 from dnsguard.core.learned import Learned
 from dnsguard.core.loops import Loops
@@ -99,6 +100,10 @@ class Engine:
         self.prefetches = policy.prefetch.fraction > 0
         self.refreshing = Refreshing(policy, self.sending, self.cache, self.failures, self.counters)
         self.refreshing.obey(policy, now)
+        self.guarding = Guarding(
+            self.cache, self.sending, self.refreshing, chance, self.out, self.counters,
+            self._store, self.forget,
+        )  # fmt: skip
         self._loop = Loops(is_ours, self._abort, self.answering, self.out, self.counters)
 
     # -- a client's message -----------------------------------------------------------------
@@ -240,15 +245,27 @@ class Engine:
 
     # -- an upstream's message --------------------------------------------------------------
 
-    def _landed(self, flight: Flight, answer: Answer, now: float) -> bool:
-        """Take a flight's answer; False if a usable older one must not give way to it."""
+    def _landed(self, flight: Flight, answer: Answer, now: float) -> bool | None:
+        """Take a flight's answer; False if a usable older one must not give way to it.
+
+        None if the older one may have to, but the flight goes on until that is known.
+        """
         key = flight.key
         old = self.cache.get(key)
         kind = answer.kind
         keep = kind is _POSITIVE
-        if not keep:
+        if keep:
+            if old is not None and flight.zone.guard.policy.mode != "off":
+                self.guarding.affirmed(flight, old, now)
+        else:
             keep = kind is Kind.NODATA or kind is Kind.NXDOMAIN
-            if not keep:
+            if keep:
+                if old is not None and old.kind is _POSITIVE and now < old.dies():
+                    guarded = flight.zone.guard.policy.mode != "off"
+                    believed = not guarded or self.guarding.denied(flight, answer, old, now)
+                    if not believed:
+                        return None if believed is None else self._hold(flight, old, now)
+            else:
                 if kind is Kind.LAME and answer.rcode == 0 and not answer.offsets:
                     return False
                 if old is not None and now < old.dies():
@@ -256,9 +273,7 @@ class Engine:
         entry = Entry(key, answer, flight.zone, now)
         if keep and key[-5:-3] != _ANY:
             if answer.ttl > 0:
-                if self.learned is not None:
-                    self.learned.note(entry, old)
-                self.cache.put(entry, now)
+                self._store(entry, old, now)
             else:
                 self.unanswered.note(key, TTL_ZERO, now)
                 self.forget(key)  # RFC 8767 section 4: TTL 0 is never kept, nor what it ends
@@ -283,6 +298,29 @@ class Engine:
         self.answering.forget()
         return self.pins.put(pin)
 
+    def _store(self, entry: Entry, old: Entry | None, now: float) -> None:
+        """Remember an answer, in place of `old`, here and through a restart."""
+        if self.learned is not None:
+            self.learned.note(entry, old)
+        self.cache.put(entry, now)
+
+    def _hold(self, flight: Flight, entry: Entry, now: float) -> bool:
+        """Go on with what is remembered although the upstream denies it."""
+        flight.reason = "guard"
+        self._not_refreshed(flight, entry, now)
+        return True
+
+    def _not_refreshed(self, flight: Flight, entry: Entry, now: float) -> None:
+        """A refresh came to nothing: what is remembered, for those that wait and for a while."""
+        entry.failed = now
+        entry.reason = flight.reason
+        if now >= entry.expires:
+            entry.spoil()
+        waiters, flight.waiters = flight.waiters, []
+        for query in waiters:
+            self.counters.latency.observe(now - query.at)
+            self._stale(entry, query, flight.reason, now)
+
     def forget(self, key: bytes) -> None:
         """Remember no answer under `key` any more, here or through a restart."""
         self.cache.remove(key)
@@ -292,17 +330,15 @@ class Engine:
     def _crashed(self, flight: Flight, code: int, text: str, now: float) -> None:
         """A flight ended without an answer: stale for its clients, or SERVFAIL."""
         key = flight.key
-        waiters, flight.waiters = flight.waiters, []
+        if self.guarding.inquiries:
+            self.guarding.told(key, now)
         entry = self.cache.get(key)
         if entry is not None and now < entry.dies():
-            entry.failed = now
-            entry.reason = flight.reason
-            if now >= entry.expires:
-                entry.spoil()
-            for query in waiters:
-                self.counters.latency.observe(now - query.at)
-                self._stale(entry, query, flight.reason, now)
+            self._not_refreshed(flight, entry, now)
+            if flight.denial is not None:
+                self.guarding.unanswered(flight, entry, now)
             return
+        waiters, flight.waiters = flight.waiters, []
         self.failures.note(key, code, text, flight.zone.recovered, now)
         for query in waiters:
             self.counters.latency.observe(now - query.at)
@@ -361,6 +397,8 @@ class Engine:
                     self._give_up_waiting(thing, now)
             elif isinstance(thing, Server):
                 self.asking.probe(thing, now)
+            elif isinstance(thing, Inquiry | Doubt):
+                self.guarding.due(thing, now)
             elif isinstance(thing, Search):
                 assert self.elsewhere is not None
                 self.elsewhere.nowhere(thing.key, now)

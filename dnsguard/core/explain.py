@@ -37,6 +37,7 @@ TRIES = {
     "refused": "the upstream answered REFUSED",
     "unreachable": "no upstream could be reached",
     "invalid": "the upstream answered nothing usable",
+    "guard": "the upstream denies it, which is not believed",
 }
 
 

@@ -13,6 +13,7 @@ from dnsguard.core.reply import EDE_UNREACHABLE
 from dnsguard.core.wire import Query
 
 if TYPE_CHECKING:
+    from dnsguard.core.answer import Answer
     from dnsguard.core.zones import Server, ZoneState
 
 
@@ -46,9 +47,9 @@ class Flight:
     """
 
     __slots__ = (
-        "asks", "at", "attempts", "began", "code", "ends", "failures", "key", "late", "over",
-        "pending", "question", "queued", "reason", "retry_at", "silent_at", "text", "waiters",
-        "zone",
+        "asks", "at", "attempts", "began", "code", "denial", "ends", "failures", "key", "late",
+        "looks", "over", "pending", "question", "queued", "reason", "retry_at", "silent_at", "text",
+        "waiters", "zone",
     )  # fmt: skip
 
     def __init__(self, key: bytes, question: bytes, zone: ZoneState, now: float) -> None:
@@ -64,6 +65,8 @@ class Flight:
         self.reason = "timeout"  # why a stale answer would be given, should it fail
         self.code = EDE_UNREACHABLE
         self.text = ""
+        self.looks = 0  # denials of a name that was good, each from another place
+        self.denial: tuple[Answer, float] | None = None  # the latest, and when it came
         self.late = False  # clients have stopped waiting for it
         self.queued = False
         self.over = False

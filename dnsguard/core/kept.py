@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from dnsguard.core.answer import Answer, Kind, read_answer
 from dnsguard.core.cache import HITS_TO_PROTECT, Cache
 from dnsguard.core.entry import NEVER, Entry
+from dnsguard.core.guard import pool_of
 from dnsguard.core.policy import CachePolicy
 from dnsguard.core.wire import (
     HEADER_OCTETS,
@@ -112,6 +113,8 @@ def restore(
         entry.failed = failure.at  # someone asked before it was there, and its pause goes on
     if entry.kind is Kind.POSITIVE and len(zone.known) < KNOWN_MAX:
         zone.known.append(key)  # a name to probe with
+    if entry.kind is Kind.POSITIVE:
+        zone.guard.affirmed(key, pool_of(entry), NEVER)
     return True
 
 

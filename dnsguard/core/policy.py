@@ -47,6 +47,20 @@ class StalePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardPolicy:
+    """When an upstream that denies good names is not believed (see `core.guard`)."""
+
+    mode: Literal["enforce", "observe", "off"] = "enforce"
+    second_look: bool = True
+    # Long enough for every name of TTL 5 to be asked for twice, short against a rolling restart.
+    window: float = 15.0
+    mass_min: int = 5
+    mass_fraction: float = 0.2  # a namespace in ten goes unremarked, a third of a cluster does not
+    max_hold: float = 6 * 3600.0  # OpenAI 2024-12-11 took over four hours
+    canaries: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CachePolicy:
     """How much is remembered and for how long at the most."""
 
@@ -111,6 +125,7 @@ class Zone:
     name: str
     upstreams: tuple[Upstream, ...]
     stale: StalePolicy = field(default_factory=StalePolicy)
+    guard: GuardPolicy = field(default_factory=GuardPolicy)
 
 
 @dataclass(frozen=True, slots=True)

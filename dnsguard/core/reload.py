@@ -33,6 +33,8 @@ def obey(engine: Engine, policy: Policy, now: float) -> None:
     for zone in engine.zones.all:
         if zone.name in before:
             zone.inherit(before[zone.name])
+            if zone.guard.doubt and zone.guard.policy.mode != "enforce":
+                engine.guarding.release(zone, now)
         zone.review(now)
     engine.schema = schema_of(policy.kubernetes, engine.cache.index)
     engine.pins.obey(pins_of(policy))

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dnsguard.core.edns import Dress
+from dnsguard.core.guard import Guard
 from dnsguard.core.health import Health
 from dnsguard.core.policy import Kubernetes, Policy, Upstream, Zone
 from dnsguard.core.wire import name_octets
 
 if TYPE_CHECKING:
     from dnsguard.core.flights import Flight
+    from dnsguard.core.guarding import Doubt
 
 CLUSTER_DOMAIN = name_octets(Kubernetes().domain)
 KNOWN_MAX = 8  # names that answered lately, to probe with: one of them may be the one that fails
@@ -57,8 +59,9 @@ class ZoneState:
     """One zone at run time."""
 
     __slots__ = (
-        "domain", "inflight", "known", "known_at", "name", "outage", "outage_since", "patience",
-        "queue", "ramp", "ramp_until", "recovered", "retry", "servers", "stale", "suffix",
+        "domain", "doubt", "guard", "inflight", "known", "known_at", "name", "outage",
+        "outage_since", "patience", "queue", "ramp", "ramp_until", "recovered", "retry", "servers",
+        "stale", "suffix",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +69,8 @@ class ZoneState:
     ) -> None:
         self.name = policy.name
         self.domain = domain  # of the cluster, whose names tell what they are names of
+        self.guard = Guard(policy.guard, domain)
+        self.doubt: Doubt | None = None
         self.suffix = name_octets(policy.name)
         self.stale = policy.stale
         self.servers = servers
@@ -82,6 +87,18 @@ class ZoneState:
         self.queue: deque[Flight] = deque()
         self.patience = self.retry = 0.0
         self.settle()
+
+    @property
+    def state(self) -> str:
+        """Return the zone's state in a word: normal, outage or doubt."""
+        if self.outage:
+            return "outage"
+        return "doubt" if self.guard.doubt else "normal"
+
+    @property
+    def since(self) -> float:
+        """Return when its outage or its doubt began."""
+        return self.outage_since if self.outage else self.guard.doubt_since
 
     @property
     def waits(self) -> bool:
@@ -131,6 +148,10 @@ class ZoneState:
         self.known = old.known
         self.recovered = old.recovered
         self.outage, self.outage_since = old.outage, old.outage_since
+        self.guard = old.guard.obeying(self.guard)
+        self.doubt = old.doubt
+        if self.doubt is not None:
+            self.doubt.zone = self
 
     def remember(self, key: bytes, now: float) -> None:
         """Keep `key` as a name known to exist, to probe with; one a second is plenty."""

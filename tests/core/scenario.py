@@ -225,8 +225,8 @@ class Player:
     def _zone(self, words: Words) -> None:
         name, state = words.next(), words.next()
         zones = {zone.name: zone for zone in self.world.engine.zones.all}
-        assert state in ("normal", "outage")
-        assert zones[name].outage is (state == "outage"), f"the zone is not in {state}"
+        found = zones[name].state
+        assert found == state, f"the zone is in {found}"
 
     def _pin(self, words: Words) -> None:
         name, ttl, now = words.next(), int(words.option("ttl") or "30"), self.world.now

@@ -159,6 +159,7 @@ def test_after_every_storm_answers_are_fresh_again(seed: int) -> None:
     policy = Policy(zones=(replace(plain, stale=stale),))
     world = storm(seed, policy)
     world.behave("ok")
+    world.advance(1.0)  # what was asked in the storm comes to its end
     world.advance(stale.recheck + 0.1)
     asked: list[Asked] = []
     for number in range(30):

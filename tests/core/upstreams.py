@@ -105,6 +105,7 @@ class Upstream:
         self.names: dict[bytes, dict[int, tuple[Record, ...]]] = {}
         self._manners: list[tuple[bytes, Manner]] = [(b"\0", Manner())]
         self._chance = chance
+        self._answered: set[bytes] = set()
 
     def put(self, name: str, rtype: str, ttl: int, *values: str) -> None:
         """Have these records at `name`, in place of what it had of that type."""
@@ -163,6 +164,22 @@ class Upstream:
 
     def over_tcp(self, asked: bytes, stream: bool) -> list[Sign]:
         return self.ok(asked) if stream else [message(asked, flags=TC)]
+
+    def udp_only(self, asked: bytes, stream: bool) -> list[Sign]:
+        return [Event.REFUSED] if stream else self.ok(asked)
+
+    def once_only(self, asked: bytes, stream: bool) -> list[Sign]:
+        """An answer to each name, and then silence towards it."""
+        name = question_of(asked)
+        if name in self._answered:
+            return []
+        self._answered.add(name)
+        return self.ok(asked)
+
+    def either(self, asked: bytes, stream: bool) -> list[Sign]:
+        """One of two replicas, of which one denies everything."""
+        denial = [message(asked, NXDOMAIN, authority=(soa(self.negative_ttl),))]
+        return [*denial] if self._chance.random() < 0.5 else self.ok(asked)
 
     def tcp_refused(self, asked: bytes, stream: bool) -> list[Sign]:
         return [Event.REFUSED] if stream else [message(asked, flags=TC)]
@@ -251,6 +268,9 @@ KINDS: dict[str, Kind] = {
     "no-edns": Upstream.no_edns,
     "zero-ttl": Upstream.zero_ttl,
     "over-tcp": Upstream.over_tcp,  # cut over UDP, whole over TCP
+    "udp-only": Upstream.udp_only,
+    "once-only": Upstream.once_only,
+    "either": Upstream.either,
     "tcp-closed": Upstream.tcp_refused,  # cut over UDP, and nobody listens on TCP
     "tcp-silent": Upstream.tcp_silent,
     "cut": _fixed(0, TC),  # over both

@@ -192,7 +192,12 @@ class Watch:
         """Hold an answer's age and TTLs against what upstreams said."""
         version = self._versions.get((key, found.sign))
         assert version is not None, f"nobody ever said {found.sign}"
-        assert version.at == now or found.sign == self._latest[key], "an answer that was replaced"
+        kept = self.engine.cache.get(key)
+        assert (
+            version.at == now
+            or found.sign == self._latest.get(key)
+            or (kept is not None and kept.stored <= version.at)  # believed, or restored, later on
+        ), "an answer that was replaced"
         stale = self.engine.zones.find(key).stale
         expires = version.at + version.life
         assert now < expires + stale.max_age or now == version.at, (
@@ -231,22 +236,30 @@ class Watch:
             )
         if not ask.probe:
             count = self._packets[id(flight)] = self._packets.get(id(flight), 0) + 1
-            most = self._attempts + EDNS_AGAIN * len(flight.zone.servers)
+            most = self._attempts + EDNS_AGAIN * len(flight.zone.servers) + flight.looks
             assert count <= most, f"{count} packets for one question"
 
     def learned(self, ask: Ask, data: bytes, now: float) -> None:
         """An upstream's message ended the wait for `ask`, whose flight was not over before."""
         flight = ask.flight
-        if not flight.over:
-            return
         found = read(data)
         if found.rcode not in ("NOERROR", "NXDOMAIN") or found.flags & dns.flags.TC:
             return
+        if not flight.over:
+            self._denied(flight, found, now)
+            return
         crashed = self.engine.cache.get(flight.key)
         if crashed is not None and crashed.failed == now:
+            self._denied(flight, found, now)
             return
         self._landed.add(id(flight))
         self.said(flight.key, found, now)
+
+    def _denied(self, flight: Flight, found: Read, now: float) -> None:
+        """A denial that is not believed yet, and may be later, as old as it is then."""
+        if flight.denial is not None or flight.zone.guard.doubt:
+            life, most = self._life(found)
+            self._versions[flight.key, found.sign] = Version(now, life, most)
 
     def said(self, key: bytes, found: Read, now: float) -> None:
         """An upstream said `found` of the question in `key`, now or before the last restart."""

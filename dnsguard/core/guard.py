@@ -1,0 +1,216 @@
+"""Whether a zone's source is to be believed when it denies what it has just affirmed.
+
+A name that had an answer and now has none has *flipped*. One flip is a deletion; many at once, of
+different names, are a source that is sick: a control plane that has lost its nodes, a replica that
+has missed what happened. So flips are compared with what else was refreshed within a window, among
+names like them: those whose addresses lie near theirs, because Service addresses and pod addresses
+are handed out by different parts of a cluster and fail apart, and over the whole zone. Names of one
+namespace that go together, while other namespaces stay, are that namespace's own business.
+Here is only the judgement; what is asked, held and restored because of it is `guarding`'s part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from math import ceil
+from typing import TYPE_CHECKING
+
+from dnsguard.core.policy import GuardPolicy
+from dnsguard.core.wire import RECORD, name_octets, name_text
+
+if TYPE_CHECKING:
+    from dnsguard.core.entry import Entry
+    from dnsguard.core.sending import Chance
+
+NAMES_MAX = 2048  # names of one pool that may be asked for a sample
+POOLS_MAX = 64
+SAMPLES_MAX = 64  # questions of the guard's own within one window, whatever flips: bounds its cost
+LOOKS = 2  # equal denials, from two places or over two transports, before one is believed
+# A name that was denied and affirmed within DISPUTE_SECONDS: one of several replicas lies. With two
+# of them, of which one does, so many denials in a row come by chance once in 4,096 times.
+LOOKS_DISPUTED = 12
+DISPUTE_SECONDS = 600.0
+DISPUTES_MAX = 1024
+LEAVE_SHARE = 0.5  # of mass_fraction: what may still be denied when doubt ends, lest it flap
+_API_SERVER = name_octets("kubernetes.default.svc")[:-1]  # every cluster has it, for good
+
+Pool = tuple[int, ...]
+
+
+def pool_of(entry: Entry) -> Pool:
+    """Return what names like this one have in common: where their addresses lie.
+
+    The first record of the answer counts: 12 bits of an IPv4 address (10.96.0.0/12 is what kubeadm
+    gives to Services), 40 of an IPv6 one; for anything else its type.
+    """
+    wire = entry.wire
+    at = entry.offsets[0] - 4
+    rtype, _, _, length = RECORD.unpack_from(wire, at)
+    data = at + RECORD.size
+    if length == 4:
+        return rtype, wire[data], wire[data + 1] >> 4
+    if length == 16:
+        return rtype, *wire[data : data + 5]
+    return (rtype,)
+
+
+class Guard:
+    """What one zone's names have said lately. Times are seconds on the boot-time clock."""
+
+    def __init__(self, policy: GuardPolicy, domain: bytes) -> None:
+        self.policy = policy
+        self.canaries = frozenset((*map(name_octets, policy.canaries), _API_SERVER + domain))
+        self.domain = domain
+        self.doubt = False
+        self.doubt_since = float("-inf")
+        self.held: dict[bytes, None] = {}  # keys that are denied and not believed to be gone
+        self.ever_held = 0  # how many there have been in this doubt
+        self.suspected_at = float("-inf")  # when it was last said what enforce would do
+        self._pools: dict[Pool, dict[bytes, float]] = {}  # key: when it was last affirmed
+        self._flips: dict[bytes, tuple[float, Pool]] = {}  # name: when it was last denied
+        self._disputed: dict[bytes, float] = {}
+        self._asked: list[float] = []  # when samples were asked for
+
+    def obeying(self, other: Guard) -> Guard:
+        """Return this guard, which obeys the settings of `other` from now on."""
+        self.policy, self.canaries, self.domain = other.policy, other.canaries, other.domain
+        return self
+
+    # -- what was heard ---------------------------------------------------------------------
+
+    def affirmed(self, key: bytes, pool: Pool, now: float) -> None:
+        """Note that a name that was good is good; `now` may be -inf for one known from before."""
+        names = self._pools.get(pool)
+        if names is None:
+            if len(self._pools) >= POOLS_MAX:
+                del self._pools[next(iter(self._pools))]
+            names = self._pools[pool] = {}
+        names.pop(key, None)
+        if len(names) >= NAMES_MAX:
+            del names[next(iter(names))]
+        names[key] = now
+        if self._flips:
+            self._flips.pop(key[:-5], None)
+
+    def denied(self, key: bytes, pool: Pool, now: float) -> None:
+        """Note that a good name was denied."""
+        since = now - self.policy.window
+        self._flips = {name: flip for name, flip in self._flips.items() if flip[0] >= since}
+        self._flips[key[:-5]] = now, pool
+
+    def dispute(self, key: bytes, now: float) -> None:
+        """Note that a name is both denied and affirmed."""
+        if len(self._disputed) >= DISPUTES_MAX:
+            del self._disputed[next(iter(self._disputed))]
+        self._disputed[key[:-5]] = now
+
+    def looks(self, key: bytes, now: float) -> int:
+        """Return how many equal denials in a row this name needs."""
+        if not self.policy.second_look:
+            return 1
+        disputed = self._disputed.get(key[:-5], float("-inf"))
+        return LOOKS_DISPUTED if now - disputed < DISPUTE_SECONDS else LOOKS
+
+    # -- judgement --------------------------------------------------------------------------
+
+    def suspicion(self, key: bytes, pool: Pool, now: float) -> str:
+        """Return why the source is sick, now that `key` was denied; empty if it may be well."""
+        name = key[:-5]
+        if name in self.canaries:
+            return f"the canary {name_text(name)} is denied"
+        flips = {n: p for n, (at, p) in self._flips.items() if at >= now - self.policy.window}
+        if len(flips) < self.policy.mass_min:
+            return ""
+        alike = {n for n, p in flips.items() if p == pool}
+        return self._mass(alike, (pool,), now) or self._mass(set(flips), self._pools, now)
+
+    def _mass(self, flipped: set[bytes], pools: Iterable[Pool], now: float) -> str:
+        policy = self.policy
+        if len(flipped) < policy.mass_min:
+            return ""
+        affirmed = {key[:-5] for key in self._recent(pools, now)} - flipped
+        if len(flipped) < policy.mass_fraction * (len(flipped) + len(affirmed)):
+            return ""
+        groups = {self.group(name) for name in flipped}
+        if len(groups) == 1 and any(self.group(name) not in groups for name in affirmed):
+            return ""  # a namespace was deleted: the others are there
+        example = name_text(min(flipped))
+        return (
+            f"{len(flipped)} of {len(flipped) + len(affirmed)} names like them that were asked for "
+            f"within {policy.window:g} s are denied all at once, {example} for one"
+        )
+
+    def _recent(self, pools: Iterable[Pool], now: float) -> Iterator[bytes]:
+        since = now - self.policy.window
+        for pool in pools:
+            for key, at in self._pools.get(pool, {}).items():
+                if at >= since:
+                    yield key
+
+    def group(self, name: bytes) -> bytes:
+        """Return what a name belongs to: its namespace, or outside of the cluster its site."""
+        starts = []
+        position = 0
+        while label := name[position]:
+            starts.append(position)
+            position += label + 1
+        if name.endswith(self.domain) and len(name) > len(self.domain):
+            inside = [start for start in starts if start < len(name) - len(self.domain)]
+            return name[inside[-2] :] if len(inside) > 1 else name
+        return name[starts[max(len(starts) - 2, 0)] :] if starts else name
+
+    # -- samples ----------------------------------------------------------------------------
+
+    def samples(self, key: bytes, pool: Pool, chance: Chance, now: float) -> list[bytes]:
+        """Return keys to ask for now, because what becomes of them tells about the source.
+
+        So many that a deletion among healthy names stays below `mass_fraction`: names like the
+        denied one that nobody has asked for within the window, other namespaces' first.
+        """
+        policy = self.policy
+        since = now - policy.window
+        self._asked = [at for at in self._asked if at >= since]
+        wanted = min(ceil(1 / policy.mass_fraction), SAMPLES_MAX - len(self._asked))
+        own = self.group(key[:-5])
+        near: list[bytes] = []
+        far: list[bytes] = []
+        names = list(self._pools.get(pool, ()))
+        first = int(chance.random() * len(names))
+        for other in names[first:] + names[:first]:
+            if len(far) >= wanted:
+                break
+            if other[:-5] not in self._flips and self._pools[pool][other] < since:
+                (near if self.group(other[:-5]) == own else far).append(other)
+        chosen = (far + near)[: max(wanted, 0)]
+        self._asked += [now] * len(chosen)
+        return chosen
+
+    def forget(self, key: bytes, pool: Pool) -> None:
+        """Ask for this name no more: it is gone."""
+        self._pools.get(pool, {}).pop(key, None)
+
+    # -- doubt ------------------------------------------------------------------------------
+
+    def begin(self, now: float) -> None:
+        """Go into doubt."""
+        self.doubt, self.doubt_since = True, now
+        self.held, self.ever_held = {}, 0
+
+    def hold(self, key: bytes) -> None:
+        """Do not believe that this name is gone."""
+        if key not in self.held:
+            self.held[key] = None
+            self.ever_held += 1
+
+    def healed(self, now: float) -> bool:
+        """True if so many of the denied names are back that doubt is to end."""
+        if now - self.doubt_since < self.policy.window and self.held:
+            return False
+        return len(self.held) <= LEAVE_SHARE * self.policy.mass_fraction * self.ever_held
+
+    def end(self) -> list[bytes]:
+        """Leave doubt; return the keys that are still denied."""
+        left = list(self.held)
+        self.doubt = False
+        self.held, self.ever_held, self._flips = {}, 0, {}
+        return left

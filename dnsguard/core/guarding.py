@@ -1,0 +1,353 @@
+"""What the guard does about a good name that is denied: look again, ask others, hold, restore.
+
+A denial of what was good is not stored at once. The same question goes to another upstream, or to
+the same one over the other transport, and a few names like it are asked for as well. If they stand,
+the name is believed to be gone, two round trips after it was first denied; if they are denied too,
+the zone goes into *doubt*: its last-known-good answers are served for every name that is denied,
+and for those that were believed to be gone a moment ago, until they come back, `guard.max_hold`
+has run out, or an operator has decided. To hold a name costs nothing new: it is a refresh that has
+failed, tried again after `stale.recheck`, and it dies when it would have died (RFC 8767).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dnsguard.core.actions import Actions, Notice
+from dnsguard.core.answer import Answer, Kind
+from dnsguard.core.cache import Cache
+from dnsguard.core.counters import Counters
+from dnsguard.core.entry import NEVER, Entry
+from dnsguard.core.flights import Flight
+from dnsguard.core.guard import pool_of
+from dnsguard.core.refreshing import Refreshing
+from dnsguard.core.reply import span
+from dnsguard.core.sending import Chance, Sending
+from dnsguard.core.staleness import held
+from dnsguard.core.zones import ZoneState
+
+if TYPE_CHECKING:
+    from dnsguard.core.guard import Guard
+
+INQUIRY_SECONDS = 2.0  # for the samples' answers; with a client's TTL well below TTL + 5 s
+ASIDE_MAX = 4096  # believed deletions that can be taken back
+ASIDE_SECONDS = 60.0  # at least; and at least two windows
+ROUND_MAX = 16  # names in doubt that are asked for every `stale.recheck`, beside clients' own
+
+
+class Inquiry:
+    """One denial that is not believed yet, and the samples that are still under way."""
+
+    __slots__ = ("at", "denial", "key", "over", "waits")
+
+    def __init__(self, key: bytes, waits: set[bytes], now: float) -> None:
+        self.key = key
+        self.waits = waits
+        self.denial: tuple[Answer, float] | None = None  # once there were enough looks
+        self.at = now + INQUIRY_SECONDS
+        self.over = False
+
+
+class Doubt:
+    """A zone in doubt, and when its names are asked for next."""
+
+    __slots__ = ("at", "over", "zone")
+
+    def __init__(self, zone: ZoneState, now: float) -> None:
+        self.zone = zone
+        self.at = now + zone.stale.recheck
+        self.over = False
+
+
+class Guarding:
+    """The guard of all zones. `store` keeps an answer that is believed."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        sending: Sending,
+        refreshing: Refreshing,
+        chance: Chance,
+        out: Actions,
+        counters: Counters,
+        store: Callable[[Entry, Entry | None, float], None],
+        forget: Callable[[bytes], None],
+    ) -> None:
+        self._cache = cache
+        self._sending = sending
+        self._refreshing = refreshing
+        self._chance = chance
+        self._out = out
+        self._counters = counters
+        self._store = store
+        self._forget = forget
+        self.inquiries: dict[bytes, Inquiry] = {}
+        self._asides: dict[bytes, tuple[Entry, float]] = {}
+
+    # -- answers ----------------------------------------------------------------------------
+
+    def affirmed(self, flight: Flight, old: Entry, now: float) -> None:
+        """A name that was remembered has an answer with data, which replaces `old`."""
+        key, guard = flight.key, flight.zone.guard
+        if old.kind is Kind.POSITIVE:
+            guard.affirmed(key, pool_of(old), now)
+            if flight.denial is not None:
+                guard.dispute(key, now)
+                self._count("disputed")
+        elif self._asides:
+            _, at = self._asides.pop(key, (None, NEVER))
+            if now - at < self._aside_seconds(guard):
+                guard.dispute(key, now)
+        if self.inquiries:
+            self._end(key)
+            self.told(key, now)
+        if guard.doubt:
+            guard.held.pop(key, None)
+            self._leave_if_healed(flight.zone, now)
+
+    def denied(self, flight: Flight, answer: Answer, old: Entry, now: float) -> bool | None:
+        """A good name is denied. True: believe it. False: hold it. None: the flight goes on."""
+        key, zone = flight.key, flight.zone
+        guard = zone.guard
+        pool = pool_of(old)
+        guard.denied(key, pool, now)
+        if self.inquiries:
+            self.told(key, now)
+        if guard.policy.mode == "observe":
+            self._observe(zone, guard.suspicion(key, pool, now), now)
+            return True
+        if guard.doubt:
+            self._hold(zone, key)
+            return False
+        flight.denial = answer, now
+        flight.looks += 1
+        if guard.policy.second_look and key not in self.inquiries:
+            self._ask_samples(flight, pool, now)
+        if flight.looks < guard.looks(key, now):
+            self._look_again(flight, now)
+            return None
+        return self._confirmed(zone, key, flight.denial, old, now)
+
+    def unanswered(self, flight: Flight, old: Entry, now: float) -> None:
+        """Nobody answered the second look; the first one stands for itself."""
+        denial, zone = flight.denial, flight.zone
+        if denial is None or zone.outage or zone.guard.doubt:
+            return
+        if self._confirmed(zone, flight.key, denial, old, now):
+            self._replace(old, denial, now)
+
+    def told(self, key: bytes, now: float) -> None:
+        """A question that may have been a sample has come to its end."""
+        for inquiry in [i for i in self.inquiries.values() if key in i.waits]:
+            inquiry.waits.discard(key)
+            if not inquiry.waits:
+                self._conclude(inquiry, now)
+
+    # -- looking closer ---------------------------------------------------------------------
+
+    def _look_again(self, flight: Flight, now: float) -> None:
+        """Ask elsewhere: another upstream, or the same over TCP; else again, from another port."""
+        asked = [ask.server for ask in flight.asks]
+        others = [s for s in flight.zone.servers if s.health.up and s not in asked]
+        last = flight.asks[-1]
+        if others:
+            server, stream = others[0], others[0].streams
+        else:
+            server = last.server
+            stream = server.streams or not (last.stream or server.stream_health.dead)
+        self._sending.send(flight, server, stream, now)
+
+    def _ask_samples(self, flight: Flight, pool: tuple[int, ...], now: float) -> None:
+        zone, key = flight.zone, flight.key
+        inquiry = Inquiry(key, set(), now)
+        for other in zone.guard.samples(key, pool, self._chance, now):
+            entry = self._cache.get(other)
+            if entry is None or entry.kind or entry.zone is not zone or now >= entry.dies():
+                zone.guard.forget(other, pool)
+            elif zone.room(now) and not held(entry, zone, now):
+                self._refreshing.behind(entry, now)
+                if other in self._sending.flights:
+                    inquiry.waits.add(other)
+        self.inquiries[key] = inquiry
+        self._sending.wheel.set(inquiry)
+
+    def _confirmed(
+        self, zone: ZoneState, key: bytes, denial: tuple[Answer, float], old: Entry, now: float
+    ) -> bool:
+        """There were looks enough: True if the name is believed to be gone."""
+        reason = zone.guard.suspicion(key, pool_of(old), now)
+        if reason:
+            self._doubt(zone, reason, now)
+            self._hold(zone, key)
+            return False
+        inquiry = self.inquiries.get(key)
+        if inquiry is not None and inquiry.waits:
+            inquiry.denial = denial
+            return False
+        self._believe(zone, key, old, now)
+        return True
+
+    def _conclude(self, inquiry: Inquiry, now: float) -> None:
+        """All samples are in, or have had their time."""
+        key, denial = inquiry.key, inquiry.denial
+        if denial is None and now < inquiry.at:
+            return  # the looks are not done: they will see that no sample is missing
+        entry = self._cache.get(key)
+        if denial is None or entry is None or entry.kind:
+            self._end(key)
+            return
+        self._end(key)
+        zone = entry.zone
+        if zone.guard.doubt:
+            self._hold(zone, key)
+        elif not zone.outage and self._confirmed(zone, key, denial, entry, now):
+            self._replace(entry, denial, now)
+
+    def _end(self, key: bytes) -> None:
+        inquiry = self.inquiries.pop(key, None)
+        if inquiry is not None:
+            inquiry.over = True
+
+    def due(self, thing: Inquiry | Doubt, now: float) -> None:
+        """Do what is due for an inquiry or a zone in doubt."""
+        if isinstance(thing, Inquiry):
+            self._conclude(thing, now)
+        else:
+            self._round(thing, now)
+
+    # -- believing and holding --------------------------------------------------------------
+
+    def _replace(self, old: Entry, denial: tuple[Answer, float], now: float) -> None:
+        """Store a denial as it was said, not when it came to be believed."""
+        answer, said = denial
+        self._store(Entry(old.key, answer, old.zone, said), old, now)
+
+    def _believe(self, zone: ZoneState, key: bytes, old: Entry, now: float) -> None:
+        self._end(key)
+        self._count("believed")
+        zone.guard.forget(key, pool_of(old))
+        if len(self._asides) >= ASIDE_MAX:
+            del self._asides[next(iter(self._asides))]
+        self._asides[key] = old, now
+
+    def _hold(self, zone: ZoneState, key: bytes) -> None:
+        self._end(key)
+        self._count("held")
+        zone.guard.hold(key)
+
+    def _count(self, verdict: str) -> None:
+        self._counters.guard[verdict] += 1
+
+    @staticmethod
+    def _aside_seconds(guard: Guard) -> float:
+        return max(2 * guard.policy.window, ASIDE_SECONDS)
+
+    # -- doubt ------------------------------------------------------------------------------
+
+    def _observe(self, zone: ZoneState, reason: str, now: float) -> None:
+        self._count("observed")
+        guard = zone.guard
+        if reason and now - guard.suspected_at >= guard.policy.window:
+            guard.suspected_at = now
+            text = f"zone {zone.name}: guard.mode enforce would doubt it now: {reason}"
+            self._out.notices.append(Notice("warning", "observed", text))
+
+    def _doubt(self, zone: ZoneState, reason: str, now: float) -> None:
+        zone.guard.begin(now)
+        restored = self._restore(zone, now)
+        for inquiry in [i for i in self.inquiries.values() if i.denial is not None]:
+            entry = self._cache.get(inquiry.key)
+            if entry is not None and entry.zone is zone:
+                self._hold(zone, inquiry.key)
+        doubt = Doubt(zone, now)
+        zone.doubt = doubt
+        self._sending.wheel.set(doubt)
+        text = (
+            f"zone {zone.name}: doubt, because {reason}; serving last-known-good answers for them"
+        )
+        if restored:
+            text += f", also for {restored} that were believed to be gone"
+        self._out.notices.append(Notice("warning", "doubt", text))
+
+    def _restore(self, zone: ZoneState, now: float) -> int:
+        """Put back what was believed to be gone a moment ago; return how much."""
+        restored = 0
+        for key, (entry, at) in list(self._asides.items()):
+            if entry.zone.name != zone.name:
+                continue
+            del self._asides[key]
+            current = self._cache.get(key)
+            if now - at > self._aside_seconds(zone.guard) or now >= entry.dies():
+                continue
+            if current is not None and not current.kind:
+                continue  # it is back by itself
+            entry.zone = zone
+            entry.failed, entry.reason = now, "guard"
+            self._store(entry, current, now)
+            zone.guard.hold(key)
+            self._count("restored")
+            restored += 1
+        return restored
+
+    def _round(self, doubt: Doubt, now: float) -> None:
+        """Ask for some of the names in doubt, so that their return is seen without a client."""
+        zone = doubt.zone
+        guard = zone.guard
+        lasted = now - guard.doubt_since
+        if lasted >= guard.policy.max_hold:
+            self._accept(zone, f"guard.max_hold has run out after {span(lasted)}", now)
+            return
+        for key in list(guard.held)[:ROUND_MAX]:
+            del guard.held[key]
+            entry = self._cache.get(key)
+            if entry is None or entry.kind or now >= entry.dies():
+                continue  # there is nothing left to hold
+            guard.held[key] = None  # behind the others: each in turn
+            if zone.waits and zone.room(now) and not held(entry, zone, now):
+                self._refreshing.behind(entry, now)
+        if not self._leave_if_healed(zone, now):
+            doubt.at = now + zone.stale.recheck
+            self._sending.wheel.set(doubt)
+
+    def _leave_if_healed(self, zone: ZoneState, now: float) -> bool:
+        guard = zone.guard
+        if not guard.healed(now):
+            return False
+        lasted, total = now - guard.doubt_since, guard.ever_held
+        left = self._leave(zone)
+        text = (
+            f"zone {zone.name}: doubt is over after {span(lasted)}: "
+            f"{total - len(left)} of {total} names are back"
+        )
+        self._out.notices.append(Notice("warning", "trusted", text))
+        return True
+
+    def _leave(self, zone: ZoneState) -> list[bytes]:
+        assert zone.doubt is not None
+        zone.doubt.over = True
+        zone.doubt = None
+        return zone.guard.end()
+
+    def release(self, zone: ZoneState, now: float) -> None:
+        """Leave doubt, because the settings no longer ask for it; what is held may be denied."""
+        left = self._leave(zone)
+        text = f"zone {zone.name}: doubt is switched off, with {len(left)} names denied"
+        self._out.notices.append(Notice("warning", "released", text))
+
+    def accept(self, zone: ZoneState, now: float) -> int:
+        """Believe everything that is denied, as an operator says; return how many names that is."""
+        return self._accept(zone, "an operator has accepted it", now)
+
+    def _accept(self, zone: ZoneState, why: str, now: float) -> int:
+        left = self._leave(zone)
+        for key in left:
+            self._forget(key)
+        text = f"zone {zone.name}: doubt ends, because {why}: {len(left)} names are believed gone"
+        self._out.notices.append(Notice("warning", "accepted", text))
+        return len(left)
+
+    def reject(self, zone: ZoneState, now: float) -> int:
+        """Hold for another `guard.max_hold`, as an operator says; return how many names."""
+        zone.guard.doubt_since = now
+        return len(zone.guard.held)

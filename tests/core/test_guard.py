@@ -1,0 +1,240 @@
+"""The judgement on denials: what counts together, what is a mass event, whom to ask about it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from dnsguard.core import guard as module
+from dnsguard.core.entry import NEVER
+from dnsguard.core.guard import LOOKS, LOOKS_DISPUTED, Guard, pool_of
+from dnsguard.core.policy import GuardPolicy
+from dnsguard.core.wire import name_octets
+from dnsguard.core.zones import CLUSTER_DOMAIN
+from tests.core import build
+
+NOW = 1000.0
+POOL = (1, 10, 6)
+OTHER = (1, 10, 15)
+CHANCE = random.Random(1)
+
+
+def key(name: str) -> bytes:
+    return name_octets(name) + b"\0\1\0\1\0"
+
+
+def names(count: int, namespace: str = "shop", start: int = 0) -> list[bytes]:
+    return [key(f"n{n}.{namespace}.svc.cluster.local") for n in range(start, start + count)]
+
+
+def guard(**policy: object) -> Guard:
+    return Guard(GuardPolicy(**policy), CLUSTER_DOMAIN)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rtype", "data", "pool"),
+    [
+        ("A", "10.96.0.1", (1, 10, 6)),
+        ("A", "10.97.255.1", (1, 10, 6)),
+        ("A", "10.244.0.1", (1, 10, 15)),
+        ("AAAA", "fd00:10:96::1", (28, 0xFD, 0, 0, 0x10, 0)),
+        ("TXT", '"hello"', (16,)),
+    ],
+)
+def test_names_are_alike_whose_addresses_lie_near(
+    rtype: str, data: str, pool: tuple[int, ...]
+) -> None:
+    asked = build.query("web.test", rtype)
+    wire = build.answer_wire(asked, f"web.test. 5 IN {rtype} {data}")
+    assert pool_of(build.entry(asked, wire)) == pool
+
+
+def test_few_denials_are_deletions() -> None:
+    watching = guard()
+    for n, denied in enumerate(names(4)):
+        watching.denied(denied, POOL, NOW + n)
+        assert not watching.suspicion(denied, POOL, NOW + n)
+
+
+def test_many_denials_of_different_names_are_an_event() -> None:
+    watching = guard()
+    for denied in [*names(4), *names(1, "bank")]:
+        watching.denied(denied, POOL, NOW)
+    assert "5 of 5 names" in watching.suspicion(names(1)[0], POOL, NOW)
+
+
+def test_one_name_that_is_denied_often_is_one() -> None:
+    watching = guard()
+    for n in range(20):
+        watching.denied(names(1)[0], POOL, NOW + n)
+    assert not watching.suspicion(names(1)[0], POOL, NOW + 19)
+
+
+def test_denials_far_apart_are_no_event() -> None:
+    watching = guard()
+    for n, denied in enumerate([*names(5), *names(5, "bank")]):
+        watching.denied(denied, POOL, NOW + 4 * n)
+        assert not watching.suspicion(denied, POOL, NOW + 4 * n)
+
+
+def test_few_among_many_that_stand_are_no_event() -> None:
+    watching = guard()
+    for other in names(20, "bank"):
+        watching.affirmed(other, POOL, NOW)
+    for denied in [*names(4), *names(1, "mail")]:
+        watching.denied(denied, POOL, NOW)
+    assert watching.suspicion(names(1)[0], POOL, NOW)
+    watching.affirmed(names(1, "bank", 99)[0], POOL, NOW)
+    assert not watching.suspicion(names(1)[0], POOL, NOW)
+
+
+def test_only_names_alike_speak_for_each_other() -> None:
+    """Service addresses stand while pod addresses go: kubernetes#77864."""
+    watching = guard()
+    for other in names(100, "bank"):
+        watching.affirmed(other, OTHER, NOW)
+    for denied in [*names(4), *names(1, "mail")]:
+        watching.denied(denied, POOL, NOW)
+    assert watching.suspicion(names(1)[0], POOL, NOW)
+
+
+def test_denials_of_all_kinds_are_an_event_too() -> None:
+    watching = guard()
+    for n, denied in enumerate([*names(3), *names(3, "mail")]):
+        watching.denied(denied, (1, n, 0), NOW)
+    assert watching.suspicion(names(1)[0], (1, 0, 0), NOW)
+
+
+def test_one_namespace_that_goes_while_others_stand_was_deleted() -> None:
+    watching = guard()
+    for denied in names(30):
+        watching.denied(denied, POOL, NOW)
+    assert watching.suspicion(names(1)[0], POOL, NOW)
+    watching.affirmed(names(1, "bank")[0], POOL, NOW)
+    assert not watching.suspicion(names(1)[0], POOL, NOW)
+
+
+def test_a_name_that_is_back_counts_no_more() -> None:
+    watching = guard()
+    for denied in [*names(4), *names(1, "bank")]:
+        watching.denied(denied, POOL, NOW)
+    watching.affirmed(names(1)[0], POOL, NOW + 1)
+    assert not watching.suspicion(names(2)[1], POOL, NOW + 1)
+
+
+def test_canaries_need_no_company() -> None:
+    watching = guard(canaries=("db.corp",))
+    assert "canary db.corp." in watching.suspicion(key("db.corp"), POOL, NOW)
+    assert watching.suspicion(key("kubernetes.default.svc.cluster.local"), POOL, NOW)
+    assert not watching.suspicion(key("web.corp"), POOL, NOW)
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("web.shop.svc.cluster.local", "shop.svc.cluster.local"),
+        ("web-0.web.shop.svc.cluster.local", "shop.svc.cluster.local"),
+        ("10-0-0-1.shop.pod.cluster.local", "shop.pod.cluster.local"),
+        ("svc.cluster.local", "svc.cluster.local"),
+        ("cluster.local", "cluster.local"),
+        ("a.b.example.com", "example.com"),
+        ("com", "com"),
+        (".", "."),
+    ],
+)
+def test_what_a_name_belongs_to(name: str, group: str) -> None:
+    assert guard().group(name_octets(name)) == name_octets(group)
+
+
+def test_a_disputed_name_needs_more_looks_for_a_while() -> None:
+    watching = guard()
+    one = names(1)[0]
+    assert watching.looks(one, NOW) == LOOKS
+    watching.dispute(one, NOW)
+    assert watching.looks(one, NOW + 599) == LOOKS_DISPUTED
+    assert watching.looks(one, NOW + 600) == LOOKS
+    assert guard(second_look=False).looks(one, NOW) == 1
+
+
+def test_disputes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DISPUTES_MAX", 2)
+    watching = guard()
+    for one in names(3):
+        watching.dispute(one, NOW)
+    assert [watching.looks(one, NOW) for one in names(3)] == [LOOKS, *[LOOKS_DISPUTED] * 2]
+
+
+def test_samples_are_names_alike_that_were_not_asked_for_lately() -> None:
+    watching = guard()
+    for other in names(10):
+        watching.affirmed(other, POOL, NEVER)
+    for other in names(3, "bank"):
+        watching.affirmed(other, POOL, NOW - 60)
+    for other in names(10, "mail"):
+        watching.affirmed(other, POOL, NOW - 1)
+    for other in names(10, "pods"):
+        watching.affirmed(other, OTHER, NOW - 60)
+    denied = names(1)[0]
+    watching.denied(denied, POOL, NOW)
+    chosen = watching.samples(denied, POOL, CHANCE, NOW)
+    assert chosen[:3] != names(3)
+    assert set(names(3, "bank")) <= set(chosen)  # another namespace's first
+    assert len(chosen) == 5
+    assert set(chosen) - set(names(3, "bank")) < set(names(10)) - {denied}
+
+
+def test_there_may_be_nobody_to_ask() -> None:
+    assert guard().samples(names(1)[0], POOL, CHANCE, NOW) == []
+
+
+def test_the_guards_own_questions_are_bounded() -> None:
+    watching = guard()
+    for other in names(500, "bank"):
+        watching.affirmed(other, POOL, NEVER)
+    asked = [len(watching.samples(one, POOL, CHANCE, NOW)) for one in names(40)]
+    assert sum(asked) == module.SAMPLES_MAX
+    assert len(watching.samples(names(1)[0], POOL, CHANCE, NOW + 16)) == 5
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "NAMES_MAX", 3)
+    monkeypatch.setattr(module, "POOLS_MAX", 2)
+    watching = guard()
+    for n in range(3):
+        for other in names(5):
+            watching.affirmed(other, (1, n, 0), NEVER)
+    chosen = watching.samples(names(1, "bank")[0], (1, 0, 0), CHANCE, NOW)
+    assert chosen == []  # the oldest pool went
+    chosen = watching.samples(names(1, "bank")[0], (1, 2, 0), CHANCE, NOW)
+    assert sorted(chosen) == sorted(names(5)[2:])
+    watching.forget(names(5)[4], (1, 2, 0))
+    watching.forget(names(5)[4], (1, 7, 0))
+    assert len(watching.samples(names(1, "bank")[0], (1, 2, 0), CHANCE, NOW)) == 2
+
+
+def test_doubt_ends_when_most_are_back_and_not_at_once() -> None:
+    watching = guard()
+    watching.begin(NOW)
+    for one in names(20) * 2:
+        watching.hold(one)
+    assert watching.ever_held == 20
+    for one in names(18):
+        watching.held.pop(one)
+    assert not watching.healed(NOW + 14)
+    assert watching.healed(NOW + 15)
+    watching.hold(names(1)[0])
+    assert not watching.healed(NOW + 16)
+    watching.held.clear()
+    assert watching.healed(NOW + 1)
+    assert watching.end() == []
+    assert not watching.doubt
+
+
+def test_other_settings_hold_from_then_on() -> None:
+    watching = guard()
+    watching.begin(NOW)
+    obeying = watching.obeying(guard(mass_min=2, canaries=("db.corp",)))
+    assert obeying is watching
+    assert (watching.doubt, watching.policy.mass_min) == (True, 2)
+    assert watching.suspicion(key("db.corp"), POOL, NOW)

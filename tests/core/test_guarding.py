@@ -1,0 +1,291 @@
+"""What is asked, held, believed and restored because of denials, in virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dnsguard.core import guarding as module
+from dnsguard.core.learned import Learned
+from dnsguard.core.policy import GuardPolicy, Policy, StalePolicy, Upstream, Zone
+from tests.core.watch import Asked
+from tests.core.world import World, one_zone
+
+NAMES = [f"n{n}.{space}.svc.cluster.local" for space in ("one", "two") for n in range(5)]
+
+
+def policy(guard: GuardPolicy | None = None, max_age: float = 86400.0) -> Policy:
+    stale = StalePolicy(max_age=max_age)
+    zone = Zone(".", (Upstream("10.0.0.53"),), stale, guard or GuardPolicy())
+    return Policy(zones=(zone,))
+
+
+def known(given: Policy | None = None, names: list[str] = NAMES) -> World:
+    """A world whose names were asked for twice, and have expired."""
+    world = World(given or policy())
+    for name in names:
+        world.put(name, "A", 5, "10.244.1.1")
+    for _ in range(2):
+        for name in names:
+            world.resolve(name)
+        world.advance(20.0)
+    return world
+
+
+def doubting(given: Policy | None = None) -> World:
+    world = known(given)
+    world.behave("nxdomain")
+    for name in NAMES:
+        world.resolve(name)
+    world.advance(0.1)
+    assert world.engine.zones.root.state == "doubt"
+    return world
+
+
+def codes(asked: Asked) -> list[int]:
+    return [code for code, _ in asked.read().ede]
+
+
+def verdicts(world: World) -> dict[str, int]:
+    return dict(world.engine.counters.guard)
+
+
+def test_a_deletion_is_believed_and_counted() -> None:
+    world = known()
+    world.drop(NAMES[0])
+    world.resolve(NAMES[0])
+    world.advance(0.01)
+    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
+    assert verdicts(world) == {"believed": 1}
+    assert world.engine.guarding.inquiries == {}
+    world.finish()
+
+
+def test_samples_that_do_not_answer_are_not_waited_for_for_long() -> None:
+    world = known()
+    world.drop(NAMES[0])
+    world.behave("silent")
+    world.behave("ok", suffix=NAMES[0])
+    asked = world.resolve(NAMES[0])
+    assert codes(asked) == [3]
+    world.advance(1.9)
+    assert world.resolve(NAMES[0]).read().rcode == "NOERROR"
+    world.advance(0.2)
+    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
+
+
+def test_a_second_look_that_nobody_answers_leaves_the_first_to_stand() -> None:
+    world = known()
+    world.drop(NAMES[0])
+    world.behave("once-only", suffix=NAMES[0])
+    asked = world.resolve(NAMES[0])
+    assert codes(asked) == [3]
+    world.advance(4.1)
+    assert verdicts(world) == {"believed": 1}
+    world.finish()
+
+
+def test_in_an_outage_a_look_that_nobody_answers_proves_nothing() -> None:
+    world = known(names=NAMES[:2])
+    world.drop(NAMES[0])
+    world.behave("once-only")
+    world.resolve(NAMES[0])
+    world.behave("silent")
+    world.resolve(NAMES[1])
+    world.advance(10.0)
+    assert world.engine.zones.root.outage
+    assert codes(world.resolve(NAMES[0])) == [3]
+    assert verdicts(world) == {}
+    world.finish()
+
+
+def test_a_name_that_one_of_two_replicas_denies_stays() -> None:
+    """CoreDNS that has missed what happened, behind a Service that picks one at random."""
+    world = known()
+    world.behave("either")
+    wrong = 0
+    for _ in range(2000):
+        world.advance(7.0)
+        wrong += world.resolve(NAMES[0]).read().rcode != "NOERROR"
+    assert wrong <= 40, "one in fifty, where half of all answers are wrong"
+    assert verdicts(world)["disputed"] > 100
+    world.drop(NAMES[0])
+    world.behave("ok")
+    world.advance(7.0)
+    world.resolve(NAMES[0])
+    world.advance(1.0)
+    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
+
+
+def test_believed_deletions_that_come_back_late_are_no_dispute() -> None:
+    world = known(policy(GuardPolicy(second_look=False)), NAMES[:1])
+    world.upstreams["10.0.0.53:53"].negative_ttl = 5
+    world.drop(NAMES[0])
+    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
+    world.advance(70.0)
+    world.put(NAMES[0], "A", 5, "10.244.1.1")
+    assert world.resolve(NAMES[0]).read().rcode == "NOERROR"
+    assert not world.engine.zones.root.guard._disputed
+    world.advance(20)
+    world.drop(NAMES[0])
+    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
+    world.advance(10)
+    world.put(NAMES[0], "A", 5, "10.244.1.1")
+    assert world.resolve(NAMES[0]).read().rcode == "NOERROR"
+    assert world.engine.zones.root.guard._disputed
+
+
+def test_a_denial_while_it_is_still_fresh_changes_nothing_yet() -> None:
+    world = World(replace(policy(), keep_fresh=()))
+    world.put(NAMES[0], "A", 100, "10.244.1.1")
+    for _ in range(3):
+        world.resolve(NAMES[0])
+    world.advance(95.0)
+    world.behave("nxdomain")
+    assert codes(world.resolve(NAMES[0])) == []  # and is refreshed ahead
+    world.advance(0.01)
+    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
+
+
+def test_accepted_names_are_gone() -> None:
+    world = doubting()
+    root = world.engine.zones.root
+    assert world.engine.guarding.accept(root, world.now) == len(NAMES)
+    assert root.state == "normal"
+    assert {world.resolve(name).read().rcode for name in NAMES} == {"NXDOMAIN"}
+    assert world.said("an operator has accepted it: 10 names are believed gone")
+    world.advance(60)
+    world.finish()
+
+
+def test_rejected_names_are_held_for_longer() -> None:
+    world = doubting(policy(GuardPolicy(max_hold=3600.0)))
+    world.advance(3000)
+    assert world.engine.guarding.reject(world.engine.zones.root, world.now) == len(NAMES)
+    world.advance(3000)
+    assert codes(world.resolve(NAMES[0])) == [3]
+    world.advance(700)
+    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
+
+
+def test_what_dies_in_doubt_is_held_no_longer() -> None:
+    world = doubting(policy(max_age=600.0))
+    world.advance(700)
+    assert world.engine.zones.root.state == "normal"
+    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
+    world.finish()
+
+
+def test_doubt_goes_on_through_new_settings() -> None:
+    world = doubting()
+    world.reload(policy(GuardPolicy(max_hold=60.0)))
+    assert world.engine.zones.root.state == "doubt"
+    world.advance(70)
+    assert world.engine.zones.root.state == "normal"
+    assert world.said("guard.max_hold has run out")
+
+
+def test_doubt_ends_with_the_guard() -> None:
+    world = doubting()
+    world.reload(policy(GuardPolicy(mode="off")))
+    assert world.engine.zones.root.state == "normal"
+    assert world.said("doubt is switched off, with 10 names denied")
+    world.advance(6)
+    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
+
+
+def test_restored_are_only_what_is_alive_and_still_gone() -> None:
+    world = known(policy(GuardPolicy(second_look=False), max_age=60.0))
+    world.upstreams["10.0.0.53:53"].negative_ttl = 5
+    world.engine.learned = Learned(world.engine.cache)
+    late = [f"n{n}.late.svc.cluster.local" for n in range(2)]
+    for name in late:
+        world.put(name, "A", 5, "10.244.1.1")
+        world.resolve(name)
+    world.advance(55)
+    for name in late:
+        world.drop(name)
+        assert world.resolve(name).read().rcode == "NXDOMAIN"
+    for name in NAMES:
+        world.resolve(name)
+    world.advance(10)  # what was believed gone is dead by now
+    world.put(late[1], "A", 5, "10.244.1.2")
+    assert world.resolve(late[1]).read().rcode == "NOERROR"
+    world.behave("nxdomain")
+    for name in NAMES:
+        world.resolve(name)
+    assert world.engine.zones.root.state == "doubt"
+    assert world.resolve(late[0]).read().rcode == "NXDOMAIN"
+    assert codes(world.resolve(NAMES[0])) == [3]
+
+
+def test_what_can_be_taken_back_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ASIDE_MAX", 2)
+    world = known(policy(GuardPolicy(second_look=False)))
+    world.behave("nxdomain")
+    for name in NAMES:
+        world.resolve(name)
+    assert verdicts(world)["restored"] == 2
+
+
+def test_a_canary_that_nobody_confirms_is_an_event_all_the_same() -> None:
+    world = known(policy(GuardPolicy(canaries=(NAMES[0],))))
+    world.drop(NAMES[0])
+    world.behave("once-only", suffix=NAMES[0])
+    world.resolve(NAMES[0])
+    world.advance(4.1)
+    root = world.engine.zones.root
+    assert root.state == "doubt"
+    assert world.now - 1.0 < root.since < world.now
+    assert codes(world.resolve(NAMES[0])) == [3]
+
+
+def test_what_is_back_by_itself_is_not_restored() -> None:
+    world = known(policy(GuardPolicy(second_look=False)))
+    world.drop(NAMES[0])
+    world.resolve(NAMES[0])
+    (gone,) = (key for key, entry in world.engine.cache.index.items() if entry.kind)
+    world.engine.forget(gone)  # as a flood of names would have it
+    world.put(NAMES[0], "A", 5, "10.244.9.9")
+    assert world.resolve(NAMES[0]).read().data == ("10.244.9.9",)
+    world.behave("nxdomain")
+    for name in NAMES[1:]:
+        world.resolve(name)
+    assert world.engine.zones.root.state == "doubt"
+    assert verdicts(world)["restored"] == 3
+    world.advance(6.0)
+    assert world.resolve(NAMES[0]).read().data == ("10.244.9.9",)
+
+
+def test_an_inquiry_in_another_zone_goes_on() -> None:
+    plain = policy().zones[0]
+    corp = replace(plain, name="corp", upstreams=(Upstream("10.0.0.54"),))
+    others = [f"n{n}.corp" for n in range(3)]
+    world = known(Policy(zones=(plain, corp)), [*NAMES, *others])
+    world.drop(others[0])
+    for silent in others[1:]:
+        world.behave("silent", suffix=silent)
+    world.resolve(others[0])
+    world.behave("nxdomain", at="10.0.0.53:53")
+    world.resolve(NAMES[0])
+    world.advance(0.1)
+    assert [zone.state for zone in world.engine.zones.all] == ["doubt", "normal"]
+    world.advance(2.0)
+    assert world.resolve(others[0]).read().rcode == "NXDOMAIN"
+
+
+def test_zones_are_in_doubt_each_for_itself() -> None:
+    plain = policy().zones[0]
+    corp = replace(plain, name="corp", upstreams=(Upstream("10.0.0.54"),))
+    world = known(Policy(zones=(plain, corp)), [*NAMES, "web.corp"])
+    world.behave("nxdomain", at="10.0.0.53:53")
+    world.drop("web.corp")
+    world.resolve("web.corp")
+    world.advance(0.1)
+    for name in NAMES:
+        world.resolve(name)
+    world.advance(0.1)
+    assert [zone.state for zone in world.engine.zones.all] == ["doubt", "normal"]
+    assert world.resolve("web.corp").read().rcode == "NXDOMAIN"
+    assert one_zone().zones[0].guard.mode == "enforce"
