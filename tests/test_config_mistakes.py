@@ -173,7 +173,7 @@ def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
     file = written(
         tmp_path,
         "stale: {max_age: forever, recheck: 5s}\n"
-        "guard.mode: enforce\n"
+        "guard.mood: enforce\n"
         "listen: [127.0.0.1:53, nowhere, 127.0.0.1]\n"
         "listen: 127.0.0.1:54\n",
     )
@@ -187,7 +187,7 @@ def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
     assert [mistake.path for mistake in found] == [
         f"listen (file {file}:4)",
         f"stale.max_age (file {file}:1)",
-        f"guard.mode (file {file}:2)",
+        f"guard.mood (file {file}:2)",
         f"listen (file {file}:3)",
         f"listen (file {file}:3)",
         "log.level (env DNSGUARD_LOG__LEVEL)",
@@ -195,3 +195,16 @@ def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
         "zones...upstreams (default)",
     ]
     assert [mistake.value for mistake in found][3:5] == ["nowhere", "127.0.0.1"]
+
+
+def test_a_canary_outside_of_its_zone_is_a_mistake() -> None:
+    (mistake,) = mistakes_of(
+        flag("zones.corp.upstreams", "10.0.0.54"),
+        flag("zones.corp.guard.canaries", "db.corp, corp, www.example"),
+    )
+    assert str(mistake).startswith("zones.corp.guard.canaries (flag")
+    assert "www.example" in str(mistake)
+    assert "a name in the zone corp" in str(mistake)
+    found = loaded(flag("zones...guard.canaries", "www.example"), flag("guard.mass_min", "9"))
+    assert found.policy.zones[0].guard.canaries == ("www.example",)
+    assert found.policy.zones[0].guard.mass_min == 9

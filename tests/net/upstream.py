@@ -85,6 +85,15 @@ def failure(query: bytes, rcode: str) -> bytes:
     return bytes(reply.pack())
 
 
+def _denied(query: bytes) -> bytes:
+    """No such name, with the SOA that says how long (RFC 2308)."""
+    reply: Any = dnslib.DNSRecord.parse(query).reply()
+    reply.header.rcode = dnslib.RCODE.NXDOMAIN
+    soa = dnslib.SOA("dns.test", "admin.dns.test", (1, 7200, 1800, 86400, 5))
+    reply.add_auth(dnslib.RR("test", dnslib.QTYPE.SOA, ttl=5, rdata=soa))
+    return bytes(reply.pack())
+
+
 def _poison(query: bytes) -> bytes:
     return answer(query, address=POISON)
 
@@ -131,6 +140,7 @@ def _keeping_alive(query: bytes, seconds: float) -> bytes:
 
 # What comes back for one query. Those of one call of `behave` come one after the other.
 MANNERS: dict[str, Callable[[bytes], Sequence[bytes]]] = {
+    "denied": lambda query: [_denied(query)],
     "ok": lambda query: [answer(query)],
     "twice": lambda query: [answer(query)] * 2,
     "long": lambda query: [answer(query, records=100)],
