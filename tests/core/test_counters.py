@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from dnsguard.core.counters import BUCKETS, SOURCES, STALE_WINDOW, Counters, Histogram, StoreCounts
+from dnsguard.core.counters import (
+    BUCKETS,
+    SOURCES,
+    STALE_WINDOW,
+    Counters,
+    Histogram,
+    SharedCounts,
+    StoreCounts,
+)
 
 START = 60 * 16667.0  # seconds since boot, at a minute's beginning
 
@@ -103,3 +111,8 @@ def test_nothing_of_the_last_minute_is_forgotten(steps: list[tuple[float, float]
         told = counters.stale_age(now)
         assert told >= max(age for at, age in seen if now - at < STALE_WINDOW)
         assert told in {age for at, age in seen if now - at <= 2 * STALE_WINDOW}
+
+
+def test_a_shared_store_begins_unknown() -> None:
+    counts = SharedCounts()
+    assert not any(getattr(counts, name) for name in SharedCounts.__slots__)
