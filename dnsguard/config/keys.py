@@ -114,6 +114,7 @@ def _read_domain(text: str) -> str:
 
 
 _SHARED = re.compile(r"rediss?(\+(sentinel|cluster))?://[^\s/]+(/\S*)?")
+_PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*@")
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
@@ -123,13 +124,18 @@ def _read_shared(text: str) -> str:
     return text
 
 
+def _show_shared(url: str) -> str:
+    """Show a URL without its password: what is printed ends up in tickets."""
+    return _PASSWORD.sub(r"\1***@", url)
+
+
 def _read_prefix(text: str) -> str:
     if not _PREFIX.fullmatch(text):
         raise ValueError("1 to 64 letters, digits, '_', '.', ':' or '-'")
     return text
 
 
-SHARED = Kind("redis:// URLs", _read_shared, _as_it_is)
+SHARED = Kind("redis:// URLs", _read_shared, _show_shared)
 PREFIX = Kind("a short text", _read_prefix, _as_it_is)
 DURATION = Kind("a duration", units.read_duration, units.show_duration)
 SECONDS = Kind("a duration in whole seconds", units.read_seconds, units.show_duration)
@@ -306,6 +312,12 @@ _ROWS = (
     Key("store.max_bytes", SIZE, _STORE.max_bytes,
         "how much disk answers may take, besides up to 8MiB of log; what dies first goes first",
         1 << 20, None, "less would not hold the names of one workload"),
+    Key("store.shared", SHARED, (),
+        "a Redis or Valkey server that a fleet shares its last-known-good answers through: "
+        "redis://, rediss://, redis+sentinel://, redis+cluster://; of several the first that "
+        "answers. Name it by address, as cluster DNS may be what is dead", many=True),
+    Key("store.shared_prefix", PREFIX, _STORE.shared_prefix,
+        "what its keys begin with there: one for each cluster"),
     Key("kubernetes.domain", CLUSTER_DOMAIN, _KUBERNETES.domain,
         "the cluster's domain: names under it follow the Kubernetes DNS schema"),
     Key("kubernetes.schema_negatives", SWITCH, _KUBERNETES.schema_negatives,
@@ -317,12 +329,6 @@ _ROWS = (
     Key("takeover", SWITCH, False,
         "share each listen address with a server that was started so too, know what it knows, and "
         "go on alone when it ends"),
-    Key("store.shared", SHARED, (),
-        "a Redis or Valkey server that a fleet shares its last-known-good answers through: "
-        "redis://, rediss://, redis+sentinel://, redis+cluster://; of several the first that "
-        "answers. Name it by address, as cluster DNS may be what is dead", many=True),
-    Key("store.shared_prefix", PREFIX, _STORE.shared_prefix,
-        "what its keys begin with there: one for each cluster"),
     Key("log.format", _choice("text", "json"), "text", "how log lines look on stderr"),
     Key("log.level", _choice("debug", "info", "warning", "error"), "info",
         "the least severe log line that is written"),

@@ -188,3 +188,11 @@ def test_errors_become_exit_codes(
         cli.main()
     assert caught.value.code == code
     assert capsys.readouterr().err == shown
+
+
+def test_a_password_is_not_printed() -> None:
+    shared = "--set=store.shared=redis://me:secret@192.0.2.1:6379/0"
+    found = run("check", shared, "--upstream=10.0.0.53")
+    assert found.returncode == 0
+    assert "redis://me:***@192.0.2.1:6379/0" in found.stdout
+    assert "secret" not in found.stdout + found.stderr
