@@ -60,7 +60,7 @@ def test_values_are_text_whatever_yaml_makes_of_them(tmp_path: Path) -> None:
         ("stale:\n  max_age: ~\n", 2, "stale.max_age", "a value: a duration"),
         ("stale:\n  max_age: {a: 1}\n", 2, "stale.max_age.a", "no such key"),
         ("stale: 1d\n", 1, "stale", "no such key"),
-        ("guard: {}\n", 1, "guard", "no such key"),
+        ("gourd: {}\n", 1, "gourd", "no such key"),
         ("zones: {a.example: }\n", 1, "zones.a.example", "zones.a.example.upstreams"),
         ("log.level: info\nlog.level: info\n", 2, "log.level", "a key once"),
         ("log: {level: info}\nlog.level: info\n", 2, "log.level", "a key once; it is set already"),
@@ -181,7 +181,7 @@ def test_what_is_shown_means_the_same_when_given_back(tmp_path: Path, kept: dict
 
 def test_sections() -> None:
     assert all(is_section(name) for name in ("zones", "stale", "zones.a.b.stale"))
-    assert not any(is_section(name) for name in ("listen", "stale.max_age", "zones.a", "guard", ""))
+    assert not any(is_section(name) for name in ("listen", "stale.max_age", "zones.a", "gourd", ""))
 
 
 def test_a_zone_key_has_one_spelling() -> None:
