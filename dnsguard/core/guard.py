@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from math import ceil
 from typing import TYPE_CHECKING
 
+from dnsguard.core.entry import NEVER
 from dnsguard.core.policy import GuardPolicy
 from dnsguard.core.wire import RECORD, name_octets, name_text
 
@@ -31,6 +32,10 @@ LOOKS = 2  # equal denials, from two places or over two transports, before one i
 LOOKS_DISPUTED = 12
 DISPUTE_SECONDS = 600.0
 DISPUTES_MAX = 1024
+LIAR_NAMES, LIAR_SECONDS = (
+    2,
+    60.0,
+)  # so many names disputed so lately: the replica lies of others too
 LEAVE_SHARE = 0.5  # of mass_fraction: what may still be denied when doubt ends, lest it flap
 _API_SERVER = name_octets("kubernetes.default.svc")[:-1]  # every cluster has it, for good
 
@@ -108,8 +113,10 @@ class Guard:
         """Return how many equal denials in a row this name needs."""
         if not self.policy.second_look:
             return 1
-        disputed = self._disputed.get(key[:-5], float("-inf"))
-        return LOOKS_DISPUTED if now - disputed < DISPUTE_SECONDS else LOOKS
+        if now - self._disputed.get(key[:-5], NEVER) < DISPUTE_SECONDS:
+            return LOOKS_DISPUTED
+        lately = sum(now - at < LIAR_SECONDS for at in self._disputed.values())
+        return LOOKS_DISPUTED if lately >= LIAR_NAMES else LOOKS
 
     # -- judgement --------------------------------------------------------------------------
 
@@ -122,14 +129,17 @@ class Guard:
         if len(flips) < self.policy.mass_min:
             return ""
         alike = {n for n, p in flips.items() if p == pool}
-        return self._mass(alike, (pool,), now) or self._mass(set(flips), self._pools, now)
+        fraction = self.policy.mass_fraction
+        return self._mass(alike, (pool,), fraction, now) or self._mass(
+            set(flips), self._pools, fraction, now
+        )
 
-    def _mass(self, flipped: set[bytes], pools: Iterable[Pool], now: float) -> str:
+    def _mass(self, flipped: set[bytes], pools: Iterable[Pool], fraction: float, now: float) -> str:
         policy = self.policy
         if len(flipped) < policy.mass_min:
             return ""
         affirmed = {key[:-5] for key in self._recent(pools, now)} - flipped
-        if len(flipped) < policy.mass_fraction * (len(flipped) + len(affirmed)):
+        if len(flipped) < fraction * (len(flipped) + len(affirmed)):
             return ""
         groups = {self.group(name) for name in flipped}
         if len(groups) == 1 and any(self.group(name) not in groups for name in affirmed):
@@ -203,10 +213,24 @@ class Guard:
             self.ever_held += 1
 
     def healed(self, now: float) -> bool:
-        """True if so many of the denied names are back that doubt is to end."""
-        if now - self.doubt_since < self.policy.window and self.held:
+        """True if so many of the denied names are back that doubt is to end.
+
+        That is so when few of them are left, or when what is denied now would not by itself, and by
+        half the measure, be an event: it was deleted while the source was sick.
+        """
+        if not self.held:
+            return True
+        if now - self.doubt_since < self.policy.window:
             return False
-        return len(self.held) <= LEAVE_SHARE * self.policy.mass_fraction * self.ever_held
+        fraction = LEAVE_SHARE * self.policy.mass_fraction
+        if len(self.held) <= fraction * self.ever_held:
+            return True
+        flips = {n: p for n, (at, p) in self._flips.items() if at >= now - self.policy.window}
+        kinds = [({n for n in flips if flips[n] == pool}, (pool,)) for pool in {*flips.values()}]
+        return not any(
+            self._mass(flipped, pools, fraction, now)
+            for flipped, pools in [*kinds, (set(flips), tuple(self._pools))]
+        )
 
     def end(self) -> list[bytes]:
         """Leave doubt; return the keys that are still denied."""

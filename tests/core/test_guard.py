@@ -157,12 +157,22 @@ def test_a_disputed_name_needs_more_looks_for_a_while() -> None:
     assert guard(second_look=False).looks(one, NOW) == 1
 
 
+def test_two_disputed_names_make_a_liar_of_the_source_for_a_while() -> None:
+    watching = guard()
+    for one in names(2):
+        watching.dispute(one, NOW)
+    other = names(1, "bank")[0]
+    assert watching.looks(other, NOW + 59) == LOOKS_DISPUTED
+    assert watching.looks(other, NOW + 60) == LOOKS
+
+
 def test_disputes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DISPUTES_MAX", 2)
     watching = guard()
     for one in names(3):
         watching.dispute(one, NOW)
-    assert [watching.looks(one, NOW) for one in names(3)] == [LOOKS, *[LOOKS_DISPUTED] * 2]
+    found = [watching.looks(one, NOW + 60) for one in names(3)]
+    assert found == [LOOKS, *[LOOKS_DISPUTED] * 2]
 
 
 def test_samples_are_names_alike_that_were_not_asked_for_lately() -> None:
@@ -216,19 +226,37 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_doubt_ends_when_most_are_back_and_not_at_once() -> None:
     watching = guard()
     watching.begin(NOW)
-    for one in names(20) * 2:
+    for one in [*names(20), *names(20, "bank")] * 2:
         watching.hold(one)
-    assert watching.ever_held == 20
-    for one in names(18):
+        watching.denied(one, POOL, NOW + 14)
+    assert watching.ever_held == 40
+    for one in [*names(18), *names(17, "bank")]:
         watching.held.pop(one)
     assert not watching.healed(NOW + 14)
-    assert watching.healed(NOW + 15)
-    watching.hold(names(1)[0])
-    assert not watching.healed(NOW + 16)
+    assert not watching.healed(NOW + 16)  # five of forty are left, and more than that are denied
+    watching.held.pop(names(20)[19])
+    assert watching.healed(NOW + 16)
     watching.held.clear()
     assert watching.healed(NOW + 1)
     assert watching.end() == []
     assert not watching.doubt
+
+
+def test_what_was_deleted_meanwhile_does_not_keep_up_doubt() -> None:
+    """Half of what was denied is really gone, but it is one namespace's, and the others stand."""
+    watching = guard()
+    watching.begin(NOW)
+    for one in names(10):
+        watching.hold(one)
+        watching.denied(one, POOL, NOW + 20)
+    assert not watching.healed(NOW + 20)
+    for other in names(10, "bank"):
+        watching.affirmed(other, POOL, NOW + 20)
+    assert watching.healed(NOW + 20)
+    for other in names(1, "mail"):
+        watching.hold(other)
+        watching.denied(other, POOL, NOW + 20)
+    assert not watching.healed(NOW + 20)
 
 
 def test_other_settings_hold_from_then_on() -> None:
