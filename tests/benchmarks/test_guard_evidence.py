@@ -1,0 +1,41 @@
+"""The evidence for the guard, in small: a history is the same for everyone, and is judged right."""
+
+from __future__ import annotations
+
+from benchmarks.guard_evidence import CLASSES, START, History, Judge, live, one, table
+
+
+def test_a_seed_is_one_history_for_all() -> None:
+    first, again = History(7), History(7)
+    assert [s.name for s in first.services] == [s.name for s in again.services]
+    assert list(first.queries()) == list(again.queries())
+    assert live(first, 7, guard=True) == live(again, 7, guard=True)
+
+
+def test_the_guard_prevents_what_rfc_8767_serves() -> None:
+    seed = next(seed for seed in range(1, 50) if History(seed).failures)
+    found = one(seed)
+    assert found["RFC 8767"].wrong > 100
+    assert found["guard"].wrong < found["RFC 8767"].wrong / 20
+    assert found["prefer_positive"].wrong == 0
+    assert sum(found["prefer_positive"].masked.values()) >= sum(found["guard"].masked.values())
+    lines = table(found, seed, 1)
+    assert len(lines) == 7
+    assert all(kind in lines[3] for kind in CLASSES)
+
+
+def test_the_judge_knows_truth_from_memory() -> None:
+    history = History(7)
+    service = history.services[0]
+    service.gone = [(START + 100, float("inf"), "single")]
+    history.failures = []
+    judge = Judge(history)
+    judge.told(0, False, START + 10)  # never known before: not the cache's fault
+    judge.told(0, True, START + 20)
+    judge.told(0, False, START + 30)
+    judge.told(0, True, START + 105)
+    judge.told(0, True, START + 130)
+    tally = judge.done()
+    assert tally.wrong == 1
+    assert tally.masked["single"] == 1
+    assert tally.longest["single"] == 30
