@@ -11,6 +11,7 @@ Here is only the judgement; what is asked, held and restored because of it is `g
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from math import ceil
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ LIAR_NAMES, LIAR_SECONDS = (
     2,
     60.0,
 )  # so many names disputed so lately: the replica lies of others too
+ELSEWHERE_MIN = 2  # names of other namespaces than the one that loses most, for it to be an event
 LEAVE_SHARE = 0.5  # of mass_fraction: what may still be denied when doubt ends, lest it flap
 _API_SERVER = name_octets("kubernetes.default.svc")[:-1]  # every cluster has it, for good
 
@@ -141,14 +143,25 @@ class Guard:
         affirmed = {key[:-5] for key in self._recent(pools, now)} - flipped
         if len(flipped) < fraction * (len(flipped) + len(affirmed)):
             return ""
-        groups = {self.group(name) for name in flipped}
-        if len(groups) == 1 and any(self.group(name) not in groups for name in affirmed):
+        if self._one_alone(flipped, affirmed, fraction):
             return ""  # a namespace was deleted: the others are there
         example = name_text(min(flipped))
         return (
             f"{len(flipped)} of {len(flipped) + len(affirmed)} names like them that were asked for "
             f"within {policy.window:g} s are denied all at once, {example} for one"
         )
+
+    def _one_alone(self, flipped: set[bytes], affirmed: set[bytes], fraction: float) -> bool:
+        """True if what is denied belongs to one namespace, while others stand.
+
+        A name or two that go elsewhere at the same time, as in a rollout, are no second one.
+        """
+        denied = Counter(map(self.group, flipped))
+        stand = Counter(map(self.group, affirmed))
+        sick = {g: n for g, n in denied.items() if n >= fraction * (n + stand[g])}
+        healthy = any(group not in sick for group in stand)
+        elsewhere = sum(sick.values()) - max(sick.values(), default=0)
+        return healthy and (len(sick) < 2 or elsewhere < ELSEWHERE_MIN)
 
     def _recent(self, pools: Iterable[Pool], now: float) -> Iterator[bytes]:
         since = now - self.policy.window

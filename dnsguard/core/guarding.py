@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 INQUIRY_SECONDS = 2.0  # for the samples' answers; with a client's TTL well below TTL + 5 s
 ASIDE_MAX = 4096  # believed deletions that can be taken back
-ASIDE_SECONDS = 60.0  # at least; and at least two windows
+ASIDE_WINDOWS = 2  # for so many windows: an event shows within one
 ROUND_MAX = 16  # names in doubt that are asked for every `stale.recheck`, beside clients' own
 
 
@@ -241,7 +241,7 @@ class Guarding:
 
     @staticmethod
     def _aside_seconds(guard: Guard) -> float:
-        return max(2 * guard.policy.window, ASIDE_SECONDS)
+        return ASIDE_WINDOWS * guard.policy.window
 
     # -- doubt ------------------------------------------------------------------------------
 

@@ -82,7 +82,7 @@ def test_few_among_many_that_stand_are_no_event() -> None:
     watching = guard()
     for other in names(20, "bank"):
         watching.affirmed(other, POOL, NOW)
-    for denied in [*names(4), *names(1, "mail")]:
+    for denied in [*names(3), *names(2, "mail")]:
         watching.denied(denied, POOL, NOW)
     assert watching.suspicion(names(1)[0], POOL, NOW)
     watching.affirmed(names(1, "bank", 99)[0], POOL, NOW)
@@ -113,6 +113,18 @@ def test_one_namespace_that_goes_while_others_stand_was_deleted() -> None:
     assert watching.suspicion(names(1)[0], POOL, NOW)
     watching.affirmed(names(1, "bank")[0], POOL, NOW)
     assert not watching.suspicion(names(1)[0], POOL, NOW)
+
+
+def test_a_rollout_elsewhere_makes_no_event_of_a_deleted_namespace() -> None:
+    watching = guard()
+    for denied in [*names(30), *names(1, "bank")]:
+        watching.denied(denied, POOL, NOW)
+    watching.affirmed(names(2, "bank")[1], POOL, NOW)
+    assert watching.suspicion(names(1)[0], POOL, NOW)  # nobody is there who stands
+    watching.affirmed(names(1, "mail")[0], POOL, NOW)
+    assert not watching.suspicion(names(1)[0], POOL, NOW)
+    watching.denied(names(3, "bank")[2], POOL, NOW)
+    assert watching.suspicion(names(1)[0], POOL, NOW)
 
 
 def test_a_name_that_is_back_counts_no_more() -> None:
@@ -253,7 +265,7 @@ def test_what_was_deleted_meanwhile_does_not_keep_up_doubt() -> None:
     for other in names(10, "bank"):
         watching.affirmed(other, POOL, NOW + 20)
     assert watching.healed(NOW + 20)
-    for other in names(1, "mail"):
+    for other in names(2, "mail"):
         watching.hold(other)
         watching.denied(other, POOL, NOW + 20)
     assert not watching.healed(NOW + 20)
