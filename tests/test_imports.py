@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "admin": BELOW_EDGES | {"message_text"},
     "kube": BELOW_EDGES,
     "demo": BELOW_EDGES | {"config"},
-    "sim": BELOW_EDGES,
+    "sim": BELOW_EDGES | {"config"},
     "bench": BELOW_EDGES | {"net"},  # the generator shares the proxy's batched system calls
     "workers": {"admin", "config", "errors", "logs"},
     "server": EDGES | BELOW_EDGES | {"config", "logs", "workers"},

@@ -91,6 +91,14 @@ class _Walk:
         return text
 
 
+def compose(content: bytes) -> yaml.Node | None:
+    """Return the root of one document, every node with its place; None if it is empty.
+
+    Raises `yaml.YAMLError`, and what PyYAML lets through: `ValueError`, `OverflowError`.
+    """
+    return _Loader(content).get_single_node()
+
+
 def read(path: Path) -> tuple[list[Given], list[Mistake]]:
     """The file's settings, and what is wrong with its form. Nothing in a file makes it raise."""
     walk = _Walk(path)
@@ -103,7 +111,7 @@ def read(path: Path) -> tuple[list[Given], list[Mistake]]:
     if len(content) > FILE_BYTES_MAX:
         return [], [Mistake("config", str(path), f"a file of at most {FILE_BYTES_MAX} bytes")]
     try:
-        root = _Loader(content).get_single_node()
+        root = compose(content)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{path}:{mark.line + 1}" if mark else str(path)
