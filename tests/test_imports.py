@@ -36,8 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "admin": BELOW_EDGES | {"message_text"},
     "kube": BELOW_EDGES,
     "demo": BELOW_EDGES | {"config"},
-    "sim": BELOW_EDGES | {"config"},
-    "bench": BELOW_EDGES | {"net"},  # the generator shares the proxy's batched system calls
+    "sim": {"core", "errors", "config"},  # virtual time only: no clock
+    "bench": BELOW_EDGES | {"net", "sim"},  # the generator shares the proxy's batched system calls
     "workers": {"admin", "config", "errors", "logs"},
     "server": EDGES | BELOW_EDGES | {"config", "logs", "workers"},
     "cli": EDGES
