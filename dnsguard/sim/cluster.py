@@ -13,9 +13,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from dnsguard.sim.scenario import OF_THE_CACHE, Event, Scenario
+from dnsguard.sim.scenario import CLUSTER_DOMAIN, OF_AN_UPSTREAM, OF_THE_CACHE, Event, Scenario
 
-DOMAIN = "cluster.local"
 POD_NET, SERVICE_NET, OUTSIDE_NET = 10 << 24 | 244 << 16, 10 << 24 | 96 << 16, 198 << 24 | 18 << 16
 Addresses = tuple[bytes, ...]
 
@@ -56,6 +55,8 @@ class Name:
         """True if a scenario means this name by `group`."""
         if group == "cluster":
             return self.group in ("services", "headless")
+        if "." in group:
+            return self.text == group or self.text.endswith("." + group)
         return group in ("all", self.group) or (group == "external" and self.group == "absent")
 
 
@@ -66,7 +67,7 @@ class Cluster:
         self._chance = random.Random(f"cluster {seed}")
         self._given = dict.fromkeys((POD_NET, SERVICE_NET, OUTSIDE_NET), 0)
         want = scenario.names
-        self._pods = want.pods
+        self._counts = {"headless": want.pods, "external": want.external_addresses}
         self.names: list[Name] = []
         made = (
             ("services", want.services, want.ttl),
@@ -77,9 +78,12 @@ class Cluster:
         for group, count, ttl in made:
             for number in range(count):
                 self.names.append(self._make(group, number, want.namespaces, int(ttl)))
-        if not self.names:
-            raise ValueError("a scenario without names")
         self._chance.shuffle(self.names)
+        hosts = [
+            Name(host, "external", 0, int(want.external_ttl), self._chance.random())
+            for host in want.hosts
+        ]
+        self.names = hosts + self.names
         self._weights = list(
             accumulate(1 / (rank + 1) ** want.popularity for rank in range(len(self.names)))
         )
@@ -89,8 +93,8 @@ class Cluster:
     def _make(self, group: str, number: int, namespaces: int, ttl: int) -> Name:
         namespace = self._chance.randrange(namespaces)
         text = {
-            "services": f"svc{number}.ns{namespace}.svc.{DOMAIN}",
-            "headless": f"set{number}.ns{namespace}.svc.{DOMAIN}",
+            "services": f"svc{number}.ns{namespace}.svc.{CLUSTER_DOMAIN}",
+            "headless": f"set{number}.ns{namespace}.svc.{CLUSTER_DOMAIN}",
             "external": f"api{number}.example.com",
             "absent": f"gone{number}.example.net",
         }[group]
@@ -99,7 +103,7 @@ class Cluster:
     def _addresses(self, name: Name) -> Addresses:
         """New addresses, which nobody had before."""
         net = {"services": SERVICE_NET, "headless": POD_NET}.get(name.group, OUTSIDE_NET)
-        count = self._pods if name.group == "headless" else 1
+        count = self._counts.get(name.group, 1)
         self._given[net] += count
         last = net + self._given[net]
         return tuple(number.to_bytes(4, "big") for number in range(last - count + 1, last + 1))
@@ -124,11 +128,12 @@ class Cluster:
             at += self._chance.expovariate(1 / churn)
             if at >= scenario.length:
                 break
-            deeds.append((at, -1, None))
+            if not any(begin <= at < end for begin, end in scenario.still):
+                deeds.append((at, -1, None))
         for at, _, event in sorted(deeds, key=lambda deed: deed[:2]):
             if event is None:
                 self._move(self._chance.choice(moving), at)
-            elif event.do not in OF_THE_CACHE:
+            elif event.do not in (*OF_THE_CACHE, *OF_AN_UPSTREAM):
                 for name in self._meant(event.names, event.share):
                     self._do(event.do, name, at)
 

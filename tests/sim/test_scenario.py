@@ -62,16 +62,36 @@ def test_a_file_becomes_a_scenario(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [
-        ("title: A", "titel: A", 1, "did you mean title"),
+        ("title: A", "titel: A", 1, "the nearest is title"),
         ("date: none\n", "", 1, "when it was"),
+        ("date: none", "date: today", 2, "a date such as 2024-12-11"),
+        ("date: none", "date: 2024-12-11\nsources: []\nx: 1", 3, "at least one: it has a date"),
+        ("https://example.com/", "example.com", 6, "a URL"),
+        ("services: 5, headless: 4, pods: 2, external: 3", "services: 0, headless: 0, external: 0",
+         7, "services, headless or external names"),
+        ("absent: 1", "hosts: [db]", 7, "a whole domain name"),
+        ("service: off", "service: off, queue: 5", 9, "a capacity beside it"),
+        ("service: off", "service: off, p99: 1ms, median: 5ms", 9, "at least the median"),
+        ("  dns: {", "  DNS: {", 9, "a name of a-z"),
+        ("outage: on", "outage: off", 11, "a phase with 'outage: on'"),
+        ("what: well", "what: well, outage: on", 11, "a phase before the outage"),
+        ("name: bad", "name: good", 12, "a name that no phase above has"),
+        ("names: cluster, share", "names: clusters, share", 17, "one of all, cluster, services"),
+        ("names: cluster, share", "replicas: 3, share", 17, "at most 2: dns has no more"),
+        ("names: cluster, share", "every: 3s, share", 17, "this key only beside crashloop"),
+        ("does: servfail", "does: silent, loss: 50%", 17, "this key only beside ok or refused"),
+        ("do: kill", "do: roll", 20, "one of the upstreams: dns"),
+        ("do: kill", "do: kill, share: 50%", 20, "this key only beside create"),
+        ("do: delete", "do: scale-down", 19, "headless: the names of others stay"),
+        ("date: none", "date: none\nclients: {glibc: 0, musl: 0, go: 0, java: 0}", 3, "above 0"),
         ("services: 5", "services: many", 7, "a whole number"),
         ("services: 5", "services: 5, services: 6", 7, "a key once"),
-        ("churn: 5s", "chrun: 5s", 7, "did you mean churn"),
+        ("churn: 5s", "chrun: 5s", 7, "the nearest is churn"),
         ("serves: all", "serves: some", 9, "one of all, cluster, external"),
         ("serves: all", "serves: cluster", 9, "serves the external names"),
         ("for: 1m, what", "for: 1, what", 11, "a duration"),
-        ("for: 1m, what", "what", 11, "every phase has one"),
-        ("name: bad", "nmae: bad", 12, "did you mean name"),
+        ("for: 1m, what", "what", 11, "it must be given"),
+        ("name: bad", "nmae: bad", 12, "the nearest is name"),
         ("upstream: dns", "upstream: dms", 17, "one of the upstreams: dns"),
         ("does: servfail", "does: fail", 17, "one of ok, silent"),
         ("share: 0%..100%", "share: 120%", 17, "a share such as"),
@@ -91,6 +111,38 @@ def test_a_mistake_is_told_with_its_line(
         read(path)
     texts = [str(mistake) for mistake in caught.value.mistakes]
     assert any(said in text and f"{path}:{line})" in text for text in texts), texts
+
+
+def test_every_kind_of_key_is_read(tmp_path: Path) -> None:
+    text = SMALL.replace("absent: 1", "hosts: [a.example.org, b.example.org]").replace(
+        "does: servfail, names: cluster, share: 0%..100%}",
+        "does: crashloop, every: 30s, up: 20%, together: off}\n"
+        "      - {upstream: dns, does: partial, names: a.example.org, keep: 10%, loss: 5%}\n"
+        "      - {upstream: dns, does: frozen, replicas: 1, median: 5ms}",
+    )
+    text = text.replace("do: kill", "do: roll, upstream: dns, for: 3s").replace(
+        "what: ill", "what: ill\n    load: 3\n    still: on"
+    )
+    found = small(tmp_path, text)
+    assert found.names.hosts == ("a.example.org", "b.example.org")
+    crashing, partial, frozen = found.phases[1].does
+    assert (crashing.every, crashing.up, crashing.together) == (30.0, 0.2, False)
+    assert (partial.names, partial.keep, partial.loss) == ("a.example.org", 0.1, 0.05)
+    assert (frozen.replicas, frozen.median, frozen.p99) == (1, 0.005, None)
+    assert (found.phases[1].load, found.still) == (3.0, ((60.0, 120.0),))
+    assert found.events[0][1].seconds == 3.0
+    assert found.outage == (60.0, 120.0)
+
+
+def test_phases_in_a_row_are_one_frost(tmp_path: Path) -> None:
+    text = SMALL.replace("does: servfail, names: cluster, share: 0%..100%", "does: frozen")
+    text = text.replace("phases:", "phases:\n  - {name: first, for: 1m, what: well}")
+    frost = "  - {name: NAME, for: 1m, what: ill, does: [{upstream: dns, does: frozen}]}\n"
+    text += frost.replace("NAME", "worse") + "  - {name: well, for: 1m, what: well}\n"
+    text += frost.replace("NAME", "again")
+    found = small(tmp_path, text)
+    _, _, bad, worse, _, again = found.phases
+    assert [found.frozen_at(phase) for phase in (bad, worse, again)] == [120.0, 120.0, 300.0]
 
 
 def test_all_mistakes_at_once(tmp_path: Path) -> None:
@@ -187,7 +239,6 @@ def test_created_scaled_and_moved(tmp_path: Path) -> None:
     text = text.replace("do: kill", "do: scale-down, names: headless") + (
         "      - {at: 40s, do: scale-up, names: headless}\n"
         "      - {at: 50s, do: move, names: external}\n"
-        "      - {at: 20s, do: scale-down, names: services}\n"
     )
     for name in Cluster(small(tmp_path, text), 3).names:
         if name.group == "services":
