@@ -26,10 +26,14 @@ class Mistake:
 
 
 class ConfigError(DnsguardError):
-    """The configuration cannot be used. Carries every mistake found, not only the first."""
+    """The configuration cannot be used. Carries every mistake found, not only the first.
 
-    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+    `what` is what they are in, for people: settings, or a scenario.
+    """
+
+    def __init__(self, mistakes: Sequence[Mistake], what: str = "the settings") -> None:
         self.mistakes = tuple(mistakes)
+        self.what = what
         super().__init__("\n".join(str(m) for m in self.mistakes))
 
 

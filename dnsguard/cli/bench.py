@@ -11,6 +11,7 @@ import importlib
 import click
 
 BENCHES = {
+    "scenarios": "List the outages that can be replayed, or show one.",
     "load": "Ask a DNS server many questions and measure its answers.",
 }
 

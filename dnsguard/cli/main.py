@@ -72,7 +72,7 @@ def main() -> None:
         commands(prog_name="dnsguard")
     except ConfigError as error:
         number = len(error.mistakes)
-        head = f"{number} mistake{'s' if number > 1 else ''} in the settings"
+        head = f"{number} mistake{'s' if number > 1 else ''} in {error.what}"
         click.echo("\n  ".join([f"dnsguard: {head}:", *map(str, error.mistakes)]), err=True)
         sys.exit(2)
     except DnsguardError as error:

@@ -33,6 +33,7 @@ from dnsguard.sim.scenario import (
 )
 
 Thing = TypeVar("Thing")
+WHAT = "the scenario"  # that mistakes are in
 
 # Keys that mean something beside some words only; elsewhere they would have no effect.
 _LINK = ("unreachable", "crashloop")  # nothing gets as far as the server
@@ -227,7 +228,7 @@ class _Reader:
             begin = phase.end
         if not any(phase.outage for phase in phases):
             self.wrong(node, "phases", None, "a phase with 'outage: on', or nothing is wrong")
-        elif phases[0].outage:
+        elif phases[0].outage and phases[0].seconds:
             why = "a phase before the outage, in which names become known"
             self.wrong(node, "phases[0].outage", True, why)
         if begin > values.LENGTH_MAX:
@@ -323,22 +324,26 @@ def read(path: Path) -> Scenario:
             content = file.read(FILE_BYTES_MAX + 1)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise ConfigError([Mistake("scenario", str(path), f"a readable file ({why})")]) from None
+        raise ConfigError(
+            [Mistake("scenario", str(path), f"a readable file ({why})")], WHAT
+        ) from None
     if len(content) > FILE_BYTES_MAX:
         expected = f"a file of at most {FILE_BYTES_MAX} bytes"
-        raise ConfigError([Mistake("scenario", str(path), expected)])
+        raise ConfigError([Mistake("scenario", str(path), expected)], WHAT)
     try:
         root = compose(content)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError([Mistake("scenario", place, f"valid YAML: {error.problem}")]) from None
+        raise ConfigError(
+            [Mistake("scenario", place, f"valid YAML: {error.problem}")], WHAT
+        ) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError([Mistake("scenario", str(path), f"valid YAML: {reason}")]) from None
+        raise ConfigError([Mistake("scenario", str(path), f"valid YAML: {reason}")], WHAT) from None
     if root is None:
-        raise ConfigError([Mistake("scenario", str(path), "a scenario; the file is empty")])
+        raise ConfigError([Mistake("scenario", str(path), "a scenario; the file is empty")], WHAT)
     found = reader.scenario(root, path.stem)
     if found is None:
-        raise ConfigError(reader.mistakes)
+        raise ConfigError(reader.mistakes, WHAT)
     return found
