@@ -96,6 +96,8 @@ EFFECTS = [
     ("keep_fresh.names", "A.example., b.example", "policy.keep_fresh", ("a.example", "b.example")),
     ("kubernetes.domain", "K8s.Example.", "policy.kubernetes.domain", "k8s.example"),
     ("kubernetes.schema_negatives", "off", "policy.kubernetes.schema_negatives", False),
+    ("kubernetes.namespace", "shop-2", "policy.kubernetes.namespace", "shop-2"),
+    ("kubernetes.autopath", "on", "policy.kubernetes.autopath", True),
     ("keep_fresh.names", "", "policy.keep_fresh", ()),
     ("limits.inflight", "1", "policy.limits.inflight", 1),
     ("limits.waiters_per_question", "7", "policy.limits.waiters_per_question", 7),
@@ -121,16 +123,19 @@ EFFECTS = [
     ("log.level", "debug", "log_level", "debug"),
 ]
 
+BESIDE = {"kubernetes.autopath": ("kubernetes.namespace", "shop")}  # what a key cannot be without
+
 
 @pytest.mark.parametrize(("key", "text", "path", "value"), EFFECTS)
 def test_each_key_has_its_effect_from_every_source(
     key: str, text: str, path: str, value: object, tmp_path: Path
 ) -> None:
     file = written(tmp_path, f"{key}: {json.dumps(text)}\n")
+    beside = [flag(*BESIDE[key])] if key in BESIDE else []
     for found in (
-        loaded(flag(key, text)),
-        loaded(environ={env_name(key): text}),
-        loaded(file=file),
+        loaded(flag(key, text), *beside),
+        loaded(*beside, environ={env_name(key): text}),
+        loaded(*beside, file=file),
     ):
         place: Any = found
         for part in path.split("."):

@@ -208,3 +208,11 @@ def test_a_canary_outside_of_its_zone_is_a_mistake() -> None:
     found = loaded(flag("zones...guard.canaries", "www.example"), flag("guard.mass_min", "9"))
     assert found.policy.zones[0].guard.canaries == ("www.example",)
     assert found.policy.zones[0].guard.mass_min == 9
+
+
+def test_a_search_list_begins_with_a_namespace() -> None:
+    (mistake,) = mistakes_of(flag("kubernetes.autopath", "on"))
+    assert mistake.path == "kubernetes.autopath (flag --set)"
+    assert "kubernetes.namespace" in mistake.expected
+    (mistake,) = mistakes_of(flag("kubernetes.namespace", "Shop"))
+    assert "lower-case" in mistake.expected

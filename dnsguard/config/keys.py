@@ -116,6 +116,7 @@ def _read_domain(text: str) -> str:
 _SHARED = re.compile(r"rediss?(\+(sentinel|cluster))?://[^\s/]+(/\S*)?")
 _PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*@")
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123, as Kubernetes has it
 
 
 def _read_shared(text: str) -> str:
@@ -135,8 +136,15 @@ def _read_prefix(text: str) -> str:
     return text
 
 
+def _read_namespace(text: str) -> str:
+    if text and not _NAMESPACE.fullmatch(text):
+        raise ValueError("a namespace, such as shop: lower-case letters, digits and '-'")
+    return text
+
+
 SHARED = Kind("redis:// URLs", _read_shared, _show_shared)
 PREFIX = Kind("a short text", _read_prefix, _as_it_is)
+NAMESPACE = Kind("a namespace", _read_namespace, _as_it_is)
 DURATION = Kind("a duration", units.read_duration, units.show_duration)
 SECONDS = Kind("a duration in whole seconds", units.read_seconds, units.show_duration)
 TIMEOUT = Kind("a duration or auto", _read_timeout, _show_timeout)
@@ -323,6 +331,11 @@ _ROWS = (
     Key("kubernetes.schema_negatives", SWITCH, _KUBERNETES.schema_negatives,
         "in an outage answer 'no such name' at once for what was never asked and cannot exist "
         "under that schema, or is on a search path to a known name (EDE 29)"),
+    Key("kubernetes.namespace", NAMESPACE, _KUBERNETES.namespace,
+        "the namespace of the pods that ask, with whose name their search list begins"),
+    Key("kubernetes.autopath", SWITCH, _KUBERNETES.autopath,
+        "walk the search list of these pods for them: their first question is answered with the "
+        "name that exists, behind a CNAME. Needs kubernetes.namespace"),
     Key("workers", INTEGER, 1,
         "how many processes answer; each has a cache of cache.max_bytes and the limits.* to itself",
         1, 64, "nobody would answer below; above they only share the machine's processors"),

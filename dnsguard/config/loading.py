@@ -250,6 +250,11 @@ def _settings(
     if admin and any(addresses.clash(admin, own) for own in listen):
         place = f"admin.listen ({held['admin.listen'].origin})"
         mistakes.append(Mistake(place, str(admin), "an address and port that no listener has"))
+    if plain["kubernetes.autopath"] and not plain["kubernetes.namespace"]:
+        place = f"kubernetes.autopath ({held['kubernetes.autopath'].origin})"
+        mistakes.append(
+            Mistake(place, "on", "kubernetes.namespace beside it, where a search list begins")
+        )
     stale = StalePolicy(**section("stale"))
     shown = {"listen": held["listen"]}
     guard = GuardPolicy(**section("guard"))

@@ -17,6 +17,7 @@ from dnsguard.core.actions import Actions, Notice
 from dnsguard.core.answer import Answer, Kind
 from dnsguard.core.answering import PACKETS_SHARE, Answering
 from dnsguard.core.asking import Asking
+from dnsguard.core.autopath import Autopath
 from dnsguard.core.cache import Cache
 from dnsguard.core.counters import Counters
 from dnsguard.core.elsewhere import Elsewhere, Search
@@ -88,6 +89,7 @@ class Engine:
         self.schema = schema_of(policy.kubernetes, self.cache.index)
         self.pins = Pins(pins_of(policy))
         self._pinned = self.pins.table  # nearly always empty, which costs a query nothing
+        self.autopath = Autopath(policy.kubernetes, self.client, self.out, self.answering)
         self.asking = Asking(
             policy, chance, self.out, self.counters,
             self._landed, self._crashed, self._zone_changed, self._holds,
@@ -126,6 +128,8 @@ class Engine:
             if pin is not None:
                 self.answering.pin(query, pin)
                 return
+        if self.autopath.on and self.autopath.take(query, data, now):
+            return
         entry = self.cache.get(key)
         if entry is not None and now < entry.expires:
             self._hit(entry, query, data, now)

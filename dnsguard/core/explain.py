@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dnsguard.core.answer import Kind
+from dnsguard.core.autopath import SEARCHED
 from dnsguard.core.entry import NEVER, Entry
 from dnsguard.core.evidence import WHY
 from dnsguard.core.failures import Failure
 from dnsguard.core.pins import FOREVER, Pin
 from dnsguard.core.reply import span
 from dnsguard.core.staleness import Verdict, judge
-from dnsguard.core.wire import KEY_TAILS, NXDOMAIN, U16, name_octets
+from dnsguard.core.wire import KEY_TAILS, NXDOMAIN, U16, name_octets, name_text
 from dnsguard.core.zones import Server, ZoneState
 
 if TYPE_CHECKING:
@@ -64,8 +65,23 @@ def explain(engine: Engine, name: str, qtype: int, now: float) -> Explanation:
         source, words = _known(entry, now, note)
     else:
         source, words = _unknown(engine, question + KEY_TAILS[0], zone, entry, now)
+    steps = engine.autopath.steps(octets) if engine.autopath.on else []
+    if steps and qtype in SEARCHED:
+        words["search"] = _search(engine, steps, U16.pack(qtype) + b"\0\1", now)
     words["upstreams"] = "; ".join(_server(server, now) for server in zone.servers)
     return Explanation(source, words, zone, entry)
+
+
+def _search(engine: Engine, steps: list[bytes], tail: bytes, now: float) -> str:
+    """Say where a search that begins with the name leads (see `autopath`)."""
+    for step in steps:
+        entry = engine.cache.get(step + tail + KEY_TAILS[0])
+        pinned = engine.pins.find(step + tail + KEY_TAILS[0], now) is not None
+        if not pinned and (entry is None or judge(entry, now)[0] is Verdict.DEAD):
+            return f"autopath: clients are told what becomes of {name_text(step)}, not known yet"
+        if pinned or (entry is not None and entry.kind is not Kind.NXDOMAIN):
+            return f"autopath: clients are answered with {name_text(step)}"
+    return "autopath: no name of this search exists"
 
 
 def _variant(engine: Engine, question: bytes) -> tuple[Entry | None, str]:

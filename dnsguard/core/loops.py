@@ -11,10 +11,17 @@ from collections.abc import Callable
 
 from dnsguard.core.actions import Actions, Notice
 from dnsguard.core.answering import Answering
+from dnsguard.core.autopath import Walk
 from dnsguard.core.counters import Counters
 from dnsguard.core.flights import Ask, Flight
 from dnsguard.core.reply import EDE_NETWORK
 from dnsguard.core.wire import SERVFAIL, Query
+
+
+def _sender(query: Query) -> object:
+    """Whoever sent the query; the first step of a walk has the octets that a client sent."""
+    client = query.client
+    return client.query.client if isinstance(client, Walk) else client
 
 
 class Loops:
@@ -38,7 +45,7 @@ class Loops:
         """Break the loop if this query is an ask of `flight`, come back to us; True if it is."""
         number = int.from_bytes(query.id, "big")
         for ask in flight.asks:
-            if ask.id == number and data[2:] == ask.wire and self._is_ours(query.client, ask):
+            if ask.id == number and data[2:] == ask.wire and self._is_ours(_sender(query), ask):
                 self._break(flight, query, now)
                 return True
         return False

@@ -63,6 +63,12 @@ class Packets:
         entry.packets.append(packet)
         self.table[tail] = packet
 
+    def drop(self, tail: bytes) -> None:
+        """Forget the reply to queries whose octets after the id are `tail`, if there is one."""
+        packet = self.table.pop(tail, None)
+        if packet is not None:
+            self._retire(packet)
+
     def _drop_oldest(self) -> None:
         """Make room, oldest first, for several packets at once."""
         for tail in list(self.table)[:DROPPED_AT_ONCE]:

@@ -105,6 +105,8 @@ class Kubernetes:
 
     domain: str = "cluster.local"
     schema_negatives: bool = True
+    namespace: str = ""  # the pod's own, the first of its search list; empty: not known
+    autopath: bool = False
 
 
 @dataclass(frozen=True, slots=True)

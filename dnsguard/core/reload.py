@@ -37,6 +37,7 @@ def obey(engine: Engine, policy: Policy, now: float) -> None:
                 engine.guarding.release(zone, now)
         zone.review(now)
     engine.schema = schema_of(policy.kubernetes, engine.cache.index)
+    engine.autopath.obey(policy.kubernetes)
     engine.pins.obey(pins_of(policy))
     engine.answering.forget()
     for entry in engine.cache.index.values():

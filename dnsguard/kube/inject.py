@@ -151,6 +151,8 @@ def complete(profile: Profile, namespace: str, where: str, check: Check | None) 
         )  # fmt: skip
     if check is not None and profile.upstream:
         settings = [f"{key}={value}" for key, value in profile.settings.items()]
+        if profile.searches_for_clients:
+            settings.append(f"kubernetes.namespace={namespace or 'default'}")
         mistakes += [
             Mistake(f"{where}: setting {wrong.path}", wrong.value, wrong.expected)
             for wrong in check(settings, profile.upstream)

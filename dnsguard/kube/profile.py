@@ -72,6 +72,12 @@ class Profile:
         return {**SIDECAR_SETTINGS, **domain, **self.config}
 
     @property
+    def searches_for_clients(self) -> bool:
+        """Whether dnsguard is to walk search lists, for which it must know the namespace."""
+        asked = self.settings.get("kubernetes.autopath", "off")
+        return asked not in ("off", "false") and "kubernetes.namespace" not in self.settings
+
+    @property
     def limit(self) -> str:
         """The memory limit that was asked for, or else what a full cache needs."""
         cache = mebibytes(self.settings["cache.max_bytes"])

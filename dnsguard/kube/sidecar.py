@@ -69,6 +69,10 @@ def container(profile: Profile) -> dict[str, Any]:
     }  # fmt: skip
     if profile.sidecar == "native":
         found["restartPolicy"] = "Always"
+    if profile.searches_for_clients:
+        # The kubelet knows it of each pod, whoever injects.
+        source = {"fieldRef": {"fieldPath": "metadata.namespace"}}
+        found["env"] = [{"name": "DNSGUARD_KUBERNETES__NAMESPACE", "valueFrom": source}]
     return found
 
 

@@ -95,6 +95,8 @@ class Driver:
                 out.asks.clear()
                 self._send_asks(asks)
             if out.replies:
+                if self.engine.autopath.waiting:
+                    self.engine.autopath.settle(clock.now())
                 replies = out.replies[:]
                 out.replies.clear()
                 last: Sink | None = None

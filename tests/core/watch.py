@@ -8,12 +8,13 @@ step that committed it. Replies are read with dnspython, so that our own codec i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import dns.edns
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
 
 from dnsguard.core.engine import Engine
@@ -169,14 +170,25 @@ class Watch:
         assert found.flags & dns.flags.RA
         assert not found.flags & dns.flags.AA
         assert found.edns == query.edns
-        pin = self.engine.pins.find(query.key, now)
+        key, found = self._unaliased(query.key, found)
+        pin = self.engine.pins.find(key, now)
         if pin is not None:
             assert set(found.data) <= set(pin.addresses)
             assert [code for code, _ in found.ede] == ([4] if found.edns else [])
         elif any(MADE_UP in record for record in found.sign):
-            self._made_up(query.key, found, now)
+            self._made_up(key, found, now)
         elif found.rcode in ("NOERROR", "NXDOMAIN") and not found.flags & dns.flags.TC:
-            self._aged(query.key, found, now)
+            self._aged(key, found, now)
+
+    def _unaliased(self, key: bytes, found: Read) -> tuple[bytes, Read]:
+        """What the name that a search came to was answered with, if this is a search's reply."""
+        for step in self.engine.autopath.steps(key[:-5])[1:]:
+            alias = f"{dns.name.from_wire(key, 0)[0]} 5 {dns.name.from_wire(step, 0)[0]}".lower()
+            if alias in found.sign:
+                data = tuple(text for text in found.data if text.lower() != alias.split()[2])
+                sign = tuple(text for text in found.sign if text != alias)
+                return step + key[-5:], replace(found, data=data, sign=sign)
+        return key, found
 
     def _made_up(self, key: bytes, found: Read, now: float) -> None:
         """An answer that nobody gave: in an outage only, and never over what is remembered."""

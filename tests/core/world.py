@@ -193,7 +193,9 @@ class World:
             asks, out.asks = out.asks, []
             for ask in asks:
                 self._send(ask)
-            replies, out.replies = out.replies, []
+            self.engine.autopath.settle(self.now)
+            replies, out.replies = out.replies[:], out.replies
+            out.replies.clear()
             for client, octets in replies:
                 if isinstance(client, Asked):
                     self.watch.replied(client, octets, self.now)

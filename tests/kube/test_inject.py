@@ -152,6 +152,23 @@ def test_another_cluster_domain() -> None:
     assert "--set=kubernetes.domain=k8s.example" in after["spec"]["initContainers"][0]["args"]
 
 
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ("kubernetes.autopath=on", True),
+        ("kubernetes.autopath=off", False),
+        ("kubernetes.autopath=on\nkubernetes.namespace=other", False),
+    ],
+)
+def test_a_sidecar_that_searches_is_told_its_namespace(config: str, told: bool) -> None:
+    after, outcome = planned(annotated({"dnsguard.io/config": config}))
+    assert outcome.injected
+    first = after["spec"]["initContainers"][0]
+    source = {"fieldRef": {"fieldPath": "metadata.namespace"}}
+    env = [{"name": "DNSGUARD_KUBERNETES__NAMESPACE", "valueFrom": source}]
+    assert first.get("env") == (env if told else None)
+
+
 def test_policy_none_is_opted_in_and_its_nameservers_become_the_upstream() -> None:
     own = {"nameservers": ["192.0.2.7"], "searches": ["corp.example"]}
     after, _ = planned(annotated(ON, dnsPolicy="None", dnsConfig=own))

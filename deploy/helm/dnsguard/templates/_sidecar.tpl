@@ -33,6 +33,11 @@ args:
   {{- if eq $value "true" }}{{ $value = "on" }}{{ else if eq $value "false" }}{{ $value = "off" }}{{ end }}
   - {{ printf "--set=%s=%s" $key $value | quote }}
   {{- end }}
+{{- if and (not (has (toString (get $settings "kubernetes.autopath" | default "off")) (list "off" "false"))) (not (hasKey $settings "kubernetes.namespace")) }}
+env:
+  - name: DNSGUARD_KUBERNETES__NAMESPACE
+    valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+{{- end }}
 ports:
   - {name: dnsguard-admin, containerPort: {{ .adminPort }}, protocol: TCP}
 resources:
