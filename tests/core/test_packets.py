@@ -78,6 +78,16 @@ def test_an_older_reply_without_hits_is_not_counted() -> None:
     assert table.table[b"tail"].until == 2.0
 
 
+def test_one_reply_is_dropped_and_its_hits_are_counted() -> None:
+    folded = Folded()
+    packets = Packets(0, folded)
+    packets.add(ASKED[2:], REPLY, 60.0, remembered(), "")
+    packets.table[ASKED[2:]].hits = 3
+    packets.drop(ASKED[2:])
+    packets.drop(ASKED[2:])  # there is none any more
+    assert (packets.table, folded.hits) == ({}, 3)
+
+
 def test_a_full_table_drops_the_oldest() -> None:
     folded, found = Folded(), remembered()
     most = SMALLEST + 10
