@@ -25,8 +25,7 @@ SIZE_INCHES = (11.0, 7.5)
 BLUE, ORANGE, GREY, RED = "#1f6fb4", "#d9700f", "#7a7a7a", "#c1272d"
 NINES_MAX = 6  # 99.9999 %
 MISSING = (
-    "--plot needs matplotlib, which is not installed: pip install 'dnsguard[bench]', or leave out "
-    "--plot."
+    "{0} needs matplotlib, which is not installed: pip install 'dnsguard[bench]', or leave out {0}."
 )
 
 
@@ -34,10 +33,10 @@ class NoPlot(DnsguardError):
     """The picture cannot be drawn."""
 
 
-def require() -> None:
-    """Raise NoPlot where matplotlib is missing, before a load is carried out for nothing."""
+def require(option: str = "--plot") -> None:
+    """Raise NoPlot where matplotlib is missing, before something is measured for nothing."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise NoPlot(MISSING)
+        raise NoPlot(MISSING.format(option))
 
 
 def draw(outcome: Outcome, path: Path) -> None:

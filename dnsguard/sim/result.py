@@ -9,7 +9,7 @@ are seconds as they passed. docs/outages.md describes the JSON for people.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -217,6 +217,31 @@ def from_json(document: bytes | str) -> Result:
         return msgspec.json.decode(document, type=Result)
     except msgspec.DecodeError as error:
         raise ResultError(f"This result is damaged: {error}.") from None
+
+
+def joined(results: Sequence[Result]) -> Result:
+    """Several results as one, in their order; how each was made is kept, a line for each.
+
+    A scenario that is in several stays apart: its look-ups were other ones.
+    """
+    first = results[0].made
+    if len(results) == 1:
+        return results[0]
+
+    def all_of(texts: Iterable[str]) -> str:
+        return "; ".join(dict.fromkeys(texts))
+
+    mades = [result.made for result in results]
+    made = Made(
+        command="\n".join(made.command for made in mades),
+        mode=first.mode,
+        seeds=tuple(dict.fromkeys(seed for made in mades for seed in made.seeds)),
+        dnsguard=all_of(made.dnsguard for made in mades),
+        machine=all_of(made.machine for made in mades),
+        date=all_of(made.date for made in mades),
+        notes=tuple(dict.fromkeys(note for made in mades for note in made.notes)),
+    )
+    return Result(made, tuple(one for result in results for one in result.scenarios))
 
 
 class _Format(msgspec.Struct):

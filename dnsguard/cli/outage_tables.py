@@ -1,0 +1,103 @@
+"""The result of replayed outages in a terminal: who survived what, then each outage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dnsguard.bench import outage_words as words
+from dnsguard.sim.result import Result, ScenarioRun
+
+WIDTH_MIN = 100  # of a pipe or a file, where nobody knows how wide it will be shown
+STYLES = {
+    "held": "green", "nearly": "green", "hurt": "yellow", "broken": "dark_orange", "down": "red",
+    "": "",
+}  # fmt: skip
+
+
+def show(result: Result, console: Console) -> None:
+    """Print everything; where `console` is no terminal, wide enough for the tables."""
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH_MIN)
+    console.print(survival(result))
+    for one in result.scenarios:
+        console.print()
+        console.print(scenario(one))
+        for run in one.systems:
+            for note in run.notes:
+                console.print(Text(f"{run.name}: {note}"))
+    if lines := list(_last(result)):
+        console.print()
+        for line in lines:
+            console.print(Text(line))
+
+
+def survival(result: Result) -> Table:
+    """Scenarios down, systems across; more systems than fit are folded, not left out."""
+    table = _table("Answered right within 2 s, of names that existed before the outage")
+    table.add_column("outage", min_width=18)
+    systems = result.systems()
+    for name in systems:
+        table.add_column(name, justify="right", overflow="fold")
+    for one in result.scenarios:
+        runs = {run.name: run for run in one.systems}
+        best = words.best(words.SURVIVED, one.systems)
+        cells = [Text(one.scenario.title)]
+        for name in systems:
+            run = runs.get(name)
+            share = None if run is None else run.total.survival
+            text = words.share(share)
+            if run is not None and (interval := words.interval(run)):
+                text += f"\n{interval}"
+            cells.append(_graded(text, words.band(share), name in best))
+        table.add_row(*cells)
+    return table
+
+
+def scenario(one: ScenarioRun) -> Table:
+    """Numbers down, systems across."""
+    facts = one.scenario
+    when = f"{facts.date}, " if facts.date else ""
+    table = _table(f"{facts.title} ({when}{words.length(facts)})")
+    table.add_column("", min_width=18)
+    for run in one.systems:
+        table.add_column(run.name, justify="right", overflow="fold")
+    for column in words.COLUMNS:
+        best = words.best(column, one.systems)
+        cells = [
+            _graded(
+                column.text(run),
+                words.band(run.total.survival) if column is words.SURVIVED else "",
+                run.name in best,
+            )
+            for run in one.systems
+        ]
+        table.add_row(Text(column.title), *cells)
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=Text(title, "bold"),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="dim",
+    )
+
+
+def _graded(text: str, band: str, best: bool) -> Text:
+    return Text(text, f"{STYLES[band]}{' bold' if best else ''}".strip())
+
+
+def _last(result: Result) -> Iterator[str]:
+    """How it came about, and what the reader must know."""
+    made = result.made
+    yield from made.notes
+    yield (
+        f"dnsguard {made.dnsguard}, {words.MODES[made.mode]}, seeds {words.seeds(made.seeds)}, "
+        f"{made.machine}, {made.date}."
+    )
