@@ -11,7 +11,7 @@ from rich.text import Text
 from dnsguard.bench import outage_words as words
 from dnsguard.sim.result import Result, ScenarioRun
 
-WIDTH_MIN = 100  # of a pipe or a file, where nobody knows how wide it will be shown
+TITLE_WIDTH, SYSTEM_WIDTH = 22, 12  # columns of characters
 STYLES = {
     "held": "green", "nearly": "green", "hurt": "yellow", "broken": "dark_orange", "down": "red",
     "": "",
@@ -19,13 +19,17 @@ STYLES = {
 
 
 def show(result: Result, console: Console) -> None:
-    """Print everything; where `console` is no terminal, wide enough for the tables."""
+    """Print everything. Systems that do not fit side by side are in further tables."""
+    fits = max(1, (console.width - TITLE_WIDTH) // SYSTEM_WIDTH)
     if not console.is_terminal:
-        console.width = max(console.width, WIDTH_MIN)
-    console.print(survival(result))
+        fits = max(1, len(result.systems()))
+        console.width = max(console.width, TITLE_WIDTH + fits * SYSTEM_WIDTH)
+    for systems in _parts(result.systems(), fits):
+        console.print(survival(result, systems))
     for one in result.scenarios:
-        console.print()
-        console.print(scenario(one))
+        for systems in _parts([run.name for run in one.systems], fits):
+            console.print()
+            console.print(scenario(one, systems))
         for run in one.systems:
             for note in run.notes:
                 console.print(Text(f"{run.name}: {note}"))
@@ -35,13 +39,16 @@ def show(result: Result, console: Console) -> None:
             console.print(Text(line))
 
 
-def survival(result: Result) -> Table:
-    """Scenarios down, systems across; more systems than fit are folded, not left out."""
+def _parts(systems: list[str], fits: int) -> list[list[str]]:
+    return [systems[n : n + fits] for n in range(0, len(systems), fits)]
+
+
+def survival(result: Result, systems: list[str]) -> Table:
+    """Scenarios down, systems across."""
     table = _table("Answered right within 2 s, of names that existed before the outage")
-    table.add_column("outage", min_width=18)
-    systems = result.systems()
+    table.add_column("outage", width=TITLE_WIDTH - 2)
     for name in systems:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(name, justify="right", overflow="fold", min_width=SYSTEM_WIDTH - 2)
     for one in result.scenarios:
         runs = {run.name: run for run in one.systems}
         best = words.best(words.SURVIVED, one.systems)
@@ -57,14 +64,15 @@ def survival(result: Result) -> Table:
     return table
 
 
-def scenario(one: ScenarioRun) -> Table:
+def scenario(one: ScenarioRun, systems: list[str]) -> Table:
     """Numbers down, systems across."""
     facts = one.scenario
     when = f"{facts.date}, " if facts.date else ""
     table = _table(f"{facts.title} ({when}{words.length(facts)})")
-    table.add_column("", min_width=18)
-    for run in one.systems:
-        table.add_column(run.name, justify="right", overflow="fold")
+    table.add_column("", width=TITLE_WIDTH - 2)
+    runs = [run for run in one.systems if run.name in systems]
+    for run in runs:
+        table.add_column(run.name, justify="right", overflow="fold", min_width=SYSTEM_WIDTH - 2)
     for column in words.COLUMNS:
         best = words.best(column, one.systems)
         cells = [
@@ -73,7 +81,7 @@ def scenario(one: ScenarioRun) -> Table:
                 words.band(run.total.survival) if column is words.SURVIVED else "",
                 run.name in best,
             )
-            for run in one.systems
+            for run in runs
         ]
         table.add_row(Text(column.title), *cells)
     return table
