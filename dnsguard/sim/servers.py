@@ -1,0 +1,97 @@
+"""The other servers, as settings of the model in `caches`: each preset one server in one version.
+
+The settings are those of benchmarks/peers: a server's own defaults, save that serving stale is on
+and lasts three days everywhere. Beside each stands what is modelled and what is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dnsguard.sim.caches import STALE_TTL, Caching
+from dnsguard.sim.healths import UNBOUND_TRIES
+
+STALE_SECONDS = 259_200.0  # three days, RFC 8767 section 5's longest
+
+# CoreDNS's cache and forward plugins. forward waits 2 s (read_timeout) until 5 s are over, and asks
+# once when a server is known to be down; checks take 1 s and come every 0.5 s. cache: at most an
+# hour, negatives half of it, SERVFAIL 5 s. In its favour: a question that several clients have at
+# once goes upstream once in every mode with serve_stale (since 1.14.3 refreshes do), a closed port
+# is found out without a spin. Its negative and positive caches are one here, which is what a
+# refresh in the background makes of them (it removes the negative entry).
+_COREDNS = Caching(
+    name="coredns-immediate",
+    version="1.14.7, a model",
+    settings=f"serve_stale 72h immediate {STALE_TTL}s 5s",
+    tries=(2.0, 2.0, 2.0),
+    positive_max=3600,
+    negative_max=1800,
+    cluster_positive_max=3600,
+    cluster_negative_max=1800,
+    stale_seconds=STALE_SECONDS,
+    recheck=5.0,
+    health="coredns",
+)
+
+SERVERS = {
+    server.name: server
+    for server in (
+        # NodeLocal DNSCache as its manifest has it: `success 9984 30`, `denial 9984 5` for the
+        # cluster's zone and `cache 30` for the rest, no serve_stale, no coalescing of misses.
+        Caching(
+            name="node-cache",
+            version="1.26.7, a model",
+            settings="as shipped with Kubernetes: cache 30, denial 5 in the cluster, no stale",
+            tries=(2.0, 2.0, 2.0),
+            positive_max=30,
+            negative_max=30,
+            cluster_positive_max=30,
+            cluster_negative_max=5,
+            coalesces=False,
+            health="coredns",
+        ),
+        # RFC 8767 as Unbound has it: a client waits 1.8 s, once for every 5 s after a failure. A
+        # server that is silent is tried with doubling time-outs from 0.376 s; from 12 s on only one
+        # question at a time is spent on it, and all others fail, which is stale, at once. In its
+        # favour: such a server is never given up for the rest of infra-host-ttl (unbound#282), and
+        # an error is not asked for a second time.
+        Caching(
+            name="unbound",
+            version="1.26, a model",
+            settings="serve-expired, client-timeout 1800, ttl-reset, reply-ttl 30, prefetch",
+            tries=UNBOUND_TRIES,
+            stale_seconds=STALE_SECONDS,
+            stale_reset=True,
+            wait=1.8,
+            recheck=5.0,
+            prefetch=0.1,
+            health="unbound",
+        ),
+        _COREDNS,
+        replace(
+            _COREDNS,
+            name="coredns-verify",
+            settings=f"serve_stale 72h verify 1800ms {STALE_TTL}s 5s",
+            wait=1.8,
+        ),
+        replace(
+            _COREDNS,
+            name="coredns-prefer-positive",
+            settings=f"serve_stale 72h verify 1800ms {STALE_TTL}s 5s, prefer_positive",
+            wait=1.8,
+            prefer_positive=True,
+        ),
+        # dnsmasq: stale at once; it repeats nothing itself and says nothing where it hears nothing
+        # (a client's repeat makes it ask again), and forgets a question after 10 s (TIMEOUT).
+        Caching(
+            name="dnsmasq",
+            version="2.90, a model",
+            settings="use-stale-cache=259200, cache-size raised from 150",
+            tries=(10.0,),
+            servfail_ttl=0.0,
+            stale_seconds=STALE_SECONDS,
+            stale_ttl=0,
+            silent=True,
+        ),
+    )
+}
