@@ -34,6 +34,9 @@ class Source(Protocol):
     def obtain(self, build: Path) -> Path:
         """The program's path; installed or built in `build` if need be. Raises MissingError."""
 
+    def there(self, build: Path) -> Path:
+        """The same without installing anything. Raises MissingError, which says what to do."""
+
     def origin(self) -> str:
         """Where it comes from, for the report."""
 
@@ -49,6 +52,7 @@ class Place:
     upstream: int
     entries: int  # answers that the cache must be able to hold
     stale: str = ""  # VERIFY or AT_ONCE; nothing is served stale without
+    persist: bool = False  # what it learned is to outlive its process, where it knows how
 
     def file(self, name: str, text: str) -> Path:
         path = self.directory / name

@@ -21,6 +21,9 @@ def config(place: Place) -> str:
             f"serve-expired yes\nserve-expired-ttl {STALE_SECONDS}\n"
             f"serve-expired-reply-ttl {STALE_TTL}\n"
         )
+    persist = "no"
+    if place.persist:
+        persist = f"yes\ncache-file {place.directory}/smartdns.cache\ncache-checkpoint-time 120"
     return f"""\
 user root
 bind {LOOPBACK}:{place.port}
@@ -30,7 +33,7 @@ speed-check-mode none
 dualstack-ip-selection no
 prefetch-domain no
 cache-size {place.entries}
-cache-persist no
+cache-persist {persist}
 rr-ttl-min 1
 tcp-idle-time 120
 log-level error

@@ -70,11 +70,17 @@ class DebianPackage:
     def origin(self) -> str:
         return f"Debian package {self.package}"
 
-    def obtain(self, build: Path) -> Path:
+    def there(self, build: Path) -> Path:
+        """The program's path if it is installed; raises MissingError."""
         if found := which(self.program):
             return found
+        raise MissingError(f"not installed; install it with: apt-get install {self.package}")
+
+    def obtain(self, build: Path) -> Path:
+        with contextlib.suppress(MissingError):
+            return self.there(build)
         if os.geteuid() or not which("apt-get"):
-            raise MissingError(f"not installed; install it with: apt-get install {self.package}")
+            return self.there(build)  # which says how
         with no_service_starts():
             install = ["apt-get", "-qq", "install", "--yes", "--no-install-recommends"]
             update = ["apt-get", "-qq", "update"]
@@ -128,12 +134,24 @@ class GoModule:
     def origin(self) -> str:
         return f"Go module {self.module}"
 
-    def obtain(self, build: Path) -> Path:
-        name = self.package.rpartition("/")[2]
-        folder = build / f"{name}-{self.version}"
-        program = folder / name
+    def there(self, build: Path) -> Path:
+        """The program's path if it is built; raises MissingError."""
+        program = self._folder(build) / self._name
         if program.exists():
             return program
+        raise MissingError("not built; `make bench` builds it, where Go is installed")
+
+    @property
+    def _name(self) -> str:
+        return self.package.rpartition("/")[2]
+
+    def _folder(self, build: Path) -> Path:
+        return build / f"{self._name}-{self.version}"
+
+    def obtain(self, build: Path) -> Path:
+        with contextlib.suppress(MissingError):
+            return self.there(build)
+        name, folder = self._name, self._folder(build)
         go = which("go") or (GO_FALLBACK if GO_FALLBACK.exists() else None)
         if go is None:
             raise MissingError("not built: Go is not installed")
@@ -142,8 +160,8 @@ class GoModule:
         (folder / "go.mod").write_text(text)
         command = [str(go), "build", "-C", str(folder), "-mod=mod", "-o", f"{name}.new"]
         attempt("go build", [*command, self.package], GOFLAGS="-buildvcs=false", CGO_ENABLED="0")
-        (folder / f"{name}.new").rename(program)
-        return program
+        (folder / f"{name}.new").rename(folder / name)
+        return folder / name
 
 
 # --- C and Python --------------------------------------------------------------------------------
@@ -157,6 +175,9 @@ class CSource:
 
     def origin(self) -> str:
         return f"benchmarks/peers/{self.file}"
+
+    def there(self, build: Path) -> Path:
+        return self.obtain(build)
 
     def obtain(self, build: Path) -> Path:
         source = Path(__file__).with_name(self.file)
@@ -181,6 +202,9 @@ class ThisPython:
 
     def origin(self) -> str:
         return self.what
+
+    def there(self, build: Path) -> Path:
+        return self.obtain(build)
 
     def obtain(self, build: Path) -> Path:
         return Path(sys.executable)
