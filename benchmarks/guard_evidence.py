@@ -18,6 +18,7 @@ import argparse
 import heapq
 import multiprocessing
 import random
+import signal
 import struct
 import sys
 import time
@@ -362,16 +363,25 @@ def main(words: Sequence[str] | None = None) -> int:
     seeds = range(options.first_seed, options.first_seed + options.histories)
     totals = {system: Tally() for system in SYSTEMS}
     begun = told = time.monotonic()
-    with multiprocessing.Pool(options.processes) as pool:
-        for count, found in enumerate(pool.imap_unordered(one, seeds), 1):
-            for system in SYSTEMS:
-                totals[system].add(found[system])
-            if time.monotonic() - told > 10 or count == len(seeds):
-                told = time.monotonic()
-                left = (told - begun) / count * (len(seeds) - count)
-                harness.say(f"{count} of {len(seeds)} histories; {left:.0f} s left")
-    print("\n".join(table(totals, options.first_seed, options.histories)))
+    count = 0
+    with multiprocessing.Pool(options.processes, _leave_interrupts) as pool:
+        try:
+            for count, found in enumerate(pool.imap(one, seeds), 1):
+                for system in SYSTEMS:
+                    totals[system].add(found[system])
+                if time.monotonic() - told > 10 or count == len(seeds):
+                    told = time.monotonic()
+                    left = (told - begun) / count * (len(seeds) - count)
+                    harness.say(f"{count} of {len(seeds)} histories; {left:.0f} s left")
+        except KeyboardInterrupt:
+            harness.say(f"interrupted: this is what {count} of {len(seeds)} histories show")
+    print("\n".join(table(totals, options.first_seed, count)))
     return 0
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C goes to every process of the group; only the one that reports is to hear it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":
