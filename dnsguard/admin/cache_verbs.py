@@ -107,6 +107,9 @@ def cache_verbs(engine: Engine) -> Mapping[str, Verb]:
         async for entry in _found(engine, wanted):
             if engine.cache.get(entry.key) is entry:
                 engine.forget(entry.key)
+                if engine.learned is not None:
+                    # However many: what an operator has purged must not come back from the disk.
+                    engine.learned.waiting[entry.key] = None
                 count += 1
         return {"purged": count}
 
@@ -139,6 +142,9 @@ def _take(engine: Engine, text: str) -> bool | None:
         old = engine.cache.get(key)
         if old is not None and stored <= old.stored + CLOCKS_APART:
             return False
-        return restore(engine, key, wire, stored, clocks.now)
+        taken = restore(engine, key, wire, stored, clocks.now)
+        if taken and engine.learned is not None:
+            engine.learned.adopt(engine.cache.index[key])  # it is not on this disk yet
+        return taken
     except (ValueError, TypeError, KeyError, RecursionError, WireError):
         return None

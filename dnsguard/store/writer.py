@@ -164,7 +164,7 @@ class Writer(threading.Thread):
                 raise StoreError(f"{database.path}: {database.damaged}", "corrupt")
             if not writable:
                 raise StoreError(f"{database.path} can be read but not written", "readonly")
-            database.write((), (), _mark(clock.read()))  # shows whether it can be done at all
+            database.write((), (), mark_now(clock.read()))  # shows whether it can be done at all
             self._pause = RETRY_FIRST
             if database.fresh:
                 self._tell(self._desk.fresh)
@@ -194,7 +194,7 @@ class Writer(threading.Thread):
         """Hand every answer in the file to the desk; return how many of them are damaged."""
         clocks = clock.read()
         self._tell(self._desk.loading, clocks)
-        marks = _marks(database)
+        marks = marks_of(database)
         damaged = undated = 0
         for records in database.records(LOAD_ROWS):
             found = []
@@ -234,7 +234,7 @@ class Writer(threading.Thread):
                 row = row_of(entry, clocks)
                 puts.append((key, row.dies, encode(row)))
         try:
-            database.write(puts, drops, _mark(clocks))
+            database.write(puts, drops, mark_now(clocks))
         except StoreError:
             self._tell(self._desk.failed, changes)
             raise
@@ -243,11 +243,12 @@ class Writer(threading.Thread):
     def _purge(self, database: Database) -> None:
         self._purge_at = clock.now() + PURGE_SECONDS
         clocks = clock.read()
-        gone = database.purge(clocks.wall, _mark(clocks))
+        gone = database.purge(clocks.wall, mark_now(clocks))
         self._tell(self._desk.purged, gone, database.rows, database.octets)
 
 
-def _marks(database: Database) -> Mapping[bytes, Mark]:
+def marks_of(database: Database) -> Mapping[bytes, Mark]:
+    """Return the marks in a file by their boots; damaged ones are left out."""
     marks = {}
     for record in database.marks():
         with suppress(StoreError):  # without its mark a boot's answers have the wall clock only
@@ -256,7 +257,8 @@ def _marks(database: Database) -> Mapping[bytes, Mark]:
     return marks
 
 
-def _mark(clocks: Clocks) -> tuple[bytes, float, bytes]:
+def mark_now(clocks: Clocks) -> tuple[bytes, float, bytes]:
+    """Return the mark of this boot as `Database.write` takes it."""
     return clocks.boot, clocks.wall, encode_mark(Mark(*clocks))
 
 
