@@ -137,7 +137,7 @@ class Driver:
     def _is_ours(self, client: object, ask: Ask) -> bool:
         sink, name = cast(Origin, client)
         if isinstance(sink, Listener):
-            return self.ports.sent_by_us(name, ask)
+            return self.ports.sent_by_us(sink.sender(name), ask)
         return isinstance(sink, Client) and self.streams.sent_by_us(sink.peer, ask)
 
     # -- time -------------------------------------------------------------------------------

@@ -30,7 +30,15 @@ from dnsguard.net.addresses import (
     name_octets,
     refusal,
 )
-from dnsguard.net.mmsg import ADDRESS_OCTETS, BATCH, Incoming, Outgoing, address
+from dnsguard.net.destination import (
+    CONTROL_AT,
+    IncomingAnywhere,
+    OutgoingAnywhere,
+    control_octets,
+    is_everywhere,
+    tell_destinations,
+)
+from dnsguard.net.mmsg import BATCH, Incoming, Outgoing, address
 
 QUERY_OCTETS = 2048  # an honest query is under 600; a longer one is cut here and then malformed
 ROUNDS = 4  # batches read in a row before others get their turn
@@ -78,6 +86,8 @@ def bind_udp(host: str, port: int, reuse_port: bool = False) -> socket.socket:
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             # The kernel cuts this to its own maximum (net.core.rmem_max), which is no error.
             sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+        if is_everywhere(host):
+            tell_destinations(sock)
         sock.bind((host, port))
     except OSError:
         sock.close()
@@ -91,6 +101,9 @@ class Listener:
     `clock` gives the present instant; `done` is called after each round in which the engine was
     used; `blocked` is called with True when the kernel takes no more replies for the moment, and
     with False when it does again (then `flush` is to be called when the socket is writable).
+
+    A client is the socket address that it asked from; where the socket is bound to all addresses,
+    with the address that it asked behind it, in one piece as they lie in a slot.
     """
 
     def __init__(
@@ -109,11 +122,18 @@ class Listener:
         self._clock = clock
         self._done = done
         self._blocked = blocked
-        self._name_octets = name_octets(sock.family)
-        self._in = Incoming(QUERY_OCTETS, True)
-        # The kernel writes how long a sender's address was; all that we send to are as long.
-        self._out = Outgoing(self._name_octets)
-        self._out_own = Outgoing(self._name_octets)
+        self._name_octets = self._client_octets = name_octets(sock.family)
+        self._in: Incoming
+        self._out: Outgoing
+        self._out_own: Outgoing
+        if is_everywhere(sock.getsockname()[0]):
+            self._client_octets = CONTROL_AT + control_octets(sock.family)
+            self._in = IncomingAnywhere(QUERY_OCTETS, sock.family)
+            self._out, self._out_own = (OutgoingAnywhere(sock.family) for _ in range(2))
+        else:
+            self._in = Incoming(QUERY_OCTETS, True)
+            # The kernel writes how long a sender's address was; all that we send to are as long.
+            self._out, self._out_own = (Outgoing(self._name_octets) for _ in range(2))
         self._moved: dict[int, int] = {}  # outgoing messages that lie in another one's slot
         self.waiting: list[tuple[bytes, bytes]] = []  # replies of the engine, and where they go
         self._rates = rates
@@ -151,11 +171,11 @@ class Listener:
     def _pass_on(self, missed: list[int], now: float) -> None:
         """Hand what no finished reply answers to the engine."""
         take = self._engine.client
-        incoming, octets = self._in, self._name_octets
-        data, names = incoming.octets_of, incoming.names_of
+        incoming, octets = self._in, self._client_octets
+        data, names, stride = incoming.octets_of, incoming.names_of, incoming.stride
         starts, lengths, length_at = incoming.starts, incoming.lengths, incoming.length_at
         for i in missed:
-            start, name = starts[i], i * ADDRESS_OCTETS
+            start, name = starts[i], i * stride
             client = (self, names[name : name + octets])
             take(data[start : start + lengths[length_at[i]]], client, now)
         self._done()
@@ -226,9 +246,13 @@ class Listener:
                 self._seat(message, slot)
                 words[_SIZE_AT[message]] = words[_SIZE_AT[slot]]
 
+    def sender(self, client: bytes) -> bytes:
+        """Return the socket address that a client asked from."""
+        return client[: self._name_octets]
+
     def _seat(self, message: int, slot: int) -> None:
         """Let an outgoing message answer the query in `slot`, which is its own as a rule."""
-        self._out.point_name(message, self._in.names_at + slot * ADDRESS_OCTETS)
+        self._out.point_name(message, self._in.names_at + slot * self._in.stride)
         self._out.words[2 * message] = self._in.arena_at + slot * QUERY_OCTETS
 
     def _send_hits(self, count: int) -> None:
@@ -251,7 +275,7 @@ class Listener:
             slot = self._moved.get(message, message)
             at = incoming.starts[slot]
             wire = incoming.octets_of[at : at + words[_SIZE_AT[message]]]
-            self.waiting.append((incoming.sender(slot, self._name_octets), wire))
+            self.waiting.append((incoming.sender(slot, self._client_octets), wire))
         self._wait()
 
     def _wait(self) -> None:
@@ -268,14 +292,14 @@ class Listener:
     def flush(self) -> None:
         """Send every reply in `waiting` that the kernel will take."""
         waiting, done = self.waiting, 0
-        out, octets = self._out_own, self._name_octets
+        out, octets, stride = self._out_own, self._client_octets, self._in.stride
         words, names = out.words, out.names_of
         while done < len(waiting):
             chunk = waiting[done : done + BATCH]
             at = start = 0
             for name, wire in chunk:
                 names[start : start + octets] = name
-                start += ADDRESS_OCTETS
+                start += stride
                 words[at] = address(wire)
                 words[at + 1] = len(wire)
                 at += 2
@@ -302,7 +326,8 @@ class Listener:
     def _admitted(self, count: int, now: float) -> Sequence[int]:
         """Return the slots of clients that may ask; the others are refused or passed over."""
         limited = self._rates.per_second > 0
-        raws = self._in.addresses(count, self._name_octets == IPV6_OCTETS)
+        six = self._name_octets == IPV6_OCTETS
+        raws = self._in.addresses(count, six)
         if (
             not limited
             and self._welcome.issuperset(raws)
@@ -311,8 +336,8 @@ class Listener:
             return _SLOTS[count]
         admitted = []
         for i in range(count):
-            name = self._in.sender(i, self._name_octets)
-            raw = name[8:24] if len(name) == IPV6_OCTETS else name[4:8]
+            name = self._in.sender(i, self._client_octets)
+            raw = name[8:24] if six else name[4:8]
             if int.from_bytes(name[2:4], sys.byteorder) in REFLECTORS:
                 continue
             if not self._access.allows(raw):
@@ -340,12 +365,10 @@ class Listener:
         A datagram that arrives between our last read and the end of the socket would be lost. So
         the socket is first connected with a port where nobody is: from then on the kernel finds
         the others of the address for whatever comes, while what is queued stays ours, and replies
-        leave as before. False where that cannot be done: a socket of all addresses would forget
-        which of them to answer from.
+        leave as before: a socket of all addresses has then one of its own, but each of its replies
+        says where it leaves from. False where that cannot be done.
         """
         name = self.sock.getsockname()
-        if ipaddress.ip_address(name[0].partition("%")[0]).is_unspecified:
-            return False
         try:
             self.sock.connect((name[0], NOBODYS_PORT, *name[2:]))
         except OSError:

@@ -70,15 +70,17 @@ class Incoming:
     """Room for a batch of datagrams of up to `octets` each, with or without their senders.
 
     After `receive`, message i lies at `octets_of[starts[i] : starts[i] + lengths[length_at[i]]]`,
-    a slice that yields bytes. A message as long as its slot may have been cut.
+    a slice that yields bytes. A message as long as its slot may have been cut. Senders lie `stride`
+    octets apart.
     """
 
-    def __init__(self, octets: int, addresses: bool) -> None:
+    def __init__(self, octets: int, addresses: bool, stride: int = ADDRESS_OCTETS) -> None:
         self.slot = octets
+        self.stride = stride
         # Slices of an anonymous mapping are the cheapest of all to read as bytes and to write.
         self.octets_of = mmap.mmap(-1, octets * BATCH)
         self._arena = _ffi.from_buffer("unsigned char[]", self.octets_of)
-        self._names = _ffi.new("unsigned char[]", ADDRESS_OCTETS * BATCH)
+        self._names = _ffi.new("unsigned char[]", stride * BATCH)
         self._iov = _ffi.new("struct iovec[]", BATCH)
         self._vec = _ffi.new("struct mmsghdr[]", BATCH)
         self.names_of = _ffi.buffer(self._names)
@@ -88,8 +90,8 @@ class Incoming:
         self.sizes = self.lengths[_LENGTH_AT // 4 :: _HEADER // 4]  # of every message, in order
         names = memoryview(self.names_of).cast("B")
         # Where sockaddr_in and sockaddr_in6 have the port, and sockaddr_in the address.
-        self.ports = names.cast("H")[1 :: ADDRESS_OCTETS // 2]
-        self._addresses4 = names.cast("I")[1 :: ADDRESS_OCTETS // 4]
+        self.ports = names.cast("H")[1 :: stride // 2]
+        self._addresses4 = names.cast("I")[1 :: stride // 4]
         self.arena_at = _pointer(self._arena)
         self.names_at = _pointer(self._names)
         for i in range(BATCH):
@@ -99,7 +101,7 @@ class Incoming:
             header.msg_iov = self._iov + i
             header.msg_iovlen = 1
             if addresses:
-                header.msg_name = self._names + i * ADDRESS_OCTETS
+                header.msg_name = self._names + i * stride
                 header.msg_namelen = ADDRESS_OCTETS
         self._receive = recvmmsg
 
@@ -117,8 +119,8 @@ class Incoming:
         """Return the senders' addresses, as numbers in memory's order or as 16 octets each."""
         if not six:
             return self._addresses4[:count].tolist()
-        octets = self.names_of
-        return [octets[at : at + 16] for at in range(8, 8 + count * ADDRESS_OCTETS, ADDRESS_OCTETS)]
+        octets, stride = self.names_of, self.stride
+        return [octets[at : at + 16] for at in range(8, 8 + count * stride, stride)]
 
     def message(self, index: int) -> bytes:
         """Return datagram `index` of the batch just received."""
@@ -128,7 +130,7 @@ class Incoming:
 
     def sender(self, index: int, length: int) -> bytes:
         """Return the sender of datagram `index`: `length` octets as the kernel wrote them."""
-        start = index * ADDRESS_OCTETS
+        start = index * self.stride
         name: bytes = self.names_of[start : start + length]
         return name
 
@@ -139,11 +141,11 @@ class Outgoing:
     Piece p of message i is the address in `words[2 * (pieces * i + p)]` and the length in the word
     after it: writing there is how a loop fills a message. Whoever writes an address keeps what
     lies there alive until the batch is sent. Names are of `name_octets` octets, none on connected
-    sockets.
+    sockets, and lie `stride` octets apart.
     """
 
-    def __init__(self, name_octets: int, pieces: int = 1) -> None:
-        self._names = _ffi.new("unsigned char[]", ADDRESS_OCTETS * BATCH)
+    def __init__(self, name_octets: int, pieces: int = 1, stride: int = ADDRESS_OCTETS) -> None:
+        self._names = _ffi.new("unsigned char[]", stride * BATCH)
         self._iov = _ffi.new("struct iovec[]", pieces * BATCH)
         self._vec = _ffi.new("struct mmsghdr[]", BATCH)
         self.names_of = _ffi.buffer(self._names)
@@ -155,7 +157,7 @@ class Outgoing:
             header.msg_iov = self._iov + pieces * i
             header.msg_iovlen = pieces
             if name_octets:
-                header.msg_name = self._names + i * ADDRESS_OCTETS
+                header.msg_name = self._names + i * stride
                 header.msg_namelen = name_octets
         self._send = sendmmsg
 
