@@ -383,6 +383,14 @@ def bombs(tell: Verdicts, _quick: bool) -> None:
             _answer, head + b"\0\0\0\0" + many.to_bytes(2, "big") + question
             + b"".join(record[:6] + n.to_bytes(4, "big") + record[10:] for n in range(many))
         ),
+        "as many of another name beside one of the chain": (
+            _answer, head + many.to_bytes(2, "big") + b"\0\0\0\0" + question + record
+            + (b"\xc0\x10" + record[2:]) * (many - 1)
+        ),
+        "as many of the chain beside one of another name": (
+            _answer, head + many.to_bytes(2, "big") + b"\0\0\0\0" + question
+            + b"\xc0\x10" + record[2:] + record * (many - 1)
+        ),
         f"a ladder of {rungs:,} pointers": (_answer, bytes(ladder)),
         f"a query of {len(options) // 4:,} EDNS options": (
             _query, plain[:10] + b"\0\1" + plain[12:] + opt

@@ -2,16 +2,19 @@
 
 A reply that matched its question is read once, in place. Out comes an `Answer`: is it data, proof
 of absence, or something that answers nothing; its life in seconds; where its TTLs lie; and its
-octets without OPT, which is hop by hop (RFC 6891 section 6.2.1). Nothing is kept here, and
-nothing but the question asked is ever answered from what comes out.
+octets without OPT, which is hop by hop (RFC 6891 section 6.2.1), and without records of the answer
+section that have nothing to do with the question. Nothing is kept here, and nothing but the
+question asked is ever answered from what comes out.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Set
 from enum import IntEnum
 from struct import Struct, error as StructError
 
+from dnsguard.core.chain import follow, strays, without
 from dnsguard.core.wire import (
     AD,
     C_ANY,
@@ -31,7 +34,6 @@ from dnsguard.core.wire import (
 )
 from dnsguard.errors import WireError
 
-CHAIN_MAX = 16  # links of a CNAME chain; longer ones are loops or mistakes
 NAMES_MAX = 128  # spellings of names read in one message: pointers make long names of few octets
 SOA_TAIL = 20  # serial, refresh, retry, expire, minimum: what follows the two names
 OFFSETS_SHARED_MAX = 4096
@@ -40,6 +42,8 @@ _ONE_AND_OPT = b"\0\1\0\1\0\0\0\1"  # counts: one question, one answer, one addi
 _OPT_START = b"\0\0\x29"  # the root, type OPT
 _OPT_OCTETS = 11  # an OPT record without options
 _TTL_LENGTH = Struct("!IH")
+_FOREIGN = b"\xff"  # stands for the owner of a record of another class; no name
+_NONE: frozenset[int] = frozenset()
 _shared: dict[tuple[int, ...], tuple[int, ...]] = {}
 
 
@@ -50,7 +54,7 @@ class Kind(IntEnum):
     NODATA = 1  # the name is there, the type is not (RFC 2308 section 2.2)
     NXDOMAIN = 2  # the name is not there (RFC 2308 section 2.1)
     UNPROVEN = 3  # an empty or missing answer without SOA: may be passed on, is never kept
-    LAME = 4  # a referral, a CNAME to nowhere, two CNAMEs at one name: answers nothing
+    LAME = 4  # a referral, a CNAME to nowhere; without offsets, a contradiction: answers nothing
 
 
 class Answer:
@@ -73,22 +77,36 @@ def read_answer(
     """Read a reply whose header and question are known to match.
 
     `question` is the question's octets in lower case (name, type, class). The answer's TTLs, and
-    that of a negative answer's SOA, are cut to the maxima. Raises `WireError` if the sections do
-    not hold what their counts say.
+    that of a negative answer's SOA, are cut to the maxima. Records that are not on the chain from
+    the question are left out. Raises `WireError` if the sections do not hold what their counts say.
     """
+    limits = (max_ttl, max_negative_ttl)
+    answer, left_out = _read(wire, question, qtype, limits)
+    if left_out:
+        wire = without(wire, HEADER_OCTETS + len(question), left_out)
+        answer, _ = _read(wire, question, qtype, limits)
+        if answer.kind >= Kind.UNPROVEN and not answer.rcode and wire[6:8] == b"\0\0":
+            return _contradiction(answer, wire)  # an answer to another question, and to none here
+    return answer
+
+
+def _read(
+    wire: bytes, question: bytes, qtype: int, limits: tuple[int, int]
+) -> tuple[Answer, Set[int]]:
+    """Read a reply as it is; with it come the records of its answer that are not of the chain."""
+    max_ttl = limits[0]
     answer = Answer()
     flags = wire[2] << 8 | wire[3]
     answer.rcode = flags & 0xF
     answer.ad = bool(flags & AD)
     position = HEADER_OCTETS + len(question)
     if wire[4:HEADER_OCTETS] == _ONE_AND_OPT and _read_one(answer, wire, position, max_ttl):
-        return answer
+        return answer, _NONE
     ancount = wire[6] << 8 | wire[7]
     qclass = question[-2] << 8 | question[-1]
     offsets: list[int] = []
     lowest = max_ttl
-    uneven = False
-    reached = False
+    uneven = apart = False
     cnames: dict[bytes, bytes] = {}
     owners: set[bytes] = set()
     names: dict[bytes, bytes] = {}
@@ -110,32 +128,37 @@ def read_answer(
                 uneven = uneven or index > 0 or ttl > max_ttl
                 if ttl < lowest:
                     lowest = ttl
+            if rclass != qclass and qclass != C_ANY:
+                owner = _FOREIGN  # data of another class answers nothing
+            apart = apart or owner != b""
             rrset_ttls.append((owner, rtype, ttl, position + 4))
             position += RECORD.size
-            if rtype == qtype or qtype == T_ANY:
-                if rclass == qclass or qclass == C_ANY:  # data of another class answers nothing
-                    if owner:
-                        owners.add(owner)
-                    else:
-                        reached = True
-            elif rtype == T_CNAME and (rclass == qclass or qclass == C_ANY):
+            if rtype == T_OPT:
+                raise WireError("an OPT record outside of the additional section")
+            if owner is not _FOREIGN and (rtype == qtype or qtype == T_ANY):
+                owners.add(owner)
+            elif owner is not _FOREIGN and rtype == T_CNAME:
                 target = _read_target(wire, position, length, names, offsets)
                 if cnames.setdefault(owner, target) != target:
-                    return _contradiction(answer, wire)
-            elif rtype == T_OPT:
-                raise WireError("an OPT record outside of the additional section")
+                    return _contradiction(answer, wire), _NONE
             position += length
-        limits = (max_ttl, max_negative_ttl)
         soa_ttl, position = _read_rest(wire, position, answer, offsets, limits, names)
     except (IndexError, StructError):
         raise WireError("a section is shorter than its count says") from None
     if position != len(wire) and position >= 0:
         raise WireError("octets after the last record")
-    if cnames and not reached:
-        reached = _follow(cnames, owners, question[:-4])
+    reached = b"" in owners
+    if apart or cnames:
+        chain = follow(cnames, owners, question[:-4])
+        if not chain:
+            return _contradiction(answer, wire), _NONE
+        reached = chain[-1] in owners
+        left_out = strays([record[:2] for record in rrset_ttls], chain, question[:-4])
+        if left_out:
+            return answer, left_out
     if uneven:
         answer.wire = _level(answer.wire, rrset_ttls, max_ttl)
-    return _judge(answer, reached, bool(cnames), lowest, soa_ttl, offsets)
+    return _judge(answer, reached, bool(cnames), lowest, soa_ttl, offsets), _NONE
 
 
 def _read_one(answer: Answer, wire: bytes, start: int, max_ttl: int) -> bool:
@@ -208,7 +231,11 @@ def _read_target(
 
 
 def _contradiction(answer: Answer, wire: bytes) -> Answer:
-    """Return the answer that two CNAMEs at one name make: none (RFC 2181 section 10.1)."""
+    """Return the answer that a message makes which contradicts itself: none.
+
+    Two CNAMEs at one name do (RFC 2181 section 10.1), a circle of them, an answer to something
+    else.
+    """
     answer.kind = Kind.LAME
     answer.wire = wire
     answer.ttl = answer.additional = 0
@@ -301,20 +328,6 @@ def _level_rest(
             name = U32.pack(offset) + b"\xff"  # a name that no record has
         named.append((name, rtype, ttl, offset))
     return _level(wire, named, max_ttl)
-
-
-def _follow(cnames: dict[bytes, bytes], owners: set[bytes], name: bytes) -> bool:
-    """Tell whether the chain that starts at the name asked ends at data of the type asked."""
-    current = cnames.get(b"")
-    for _ in range(CHAIN_MAX):
-        if current is None:
-            return False
-        if current in owners:
-            return True
-        if current == name:
-            return False
-        current = cnames.get(current)
-    return False
 
 
 def _level(wire: bytes, records: list[tuple[bytes, int, int, int]], max_ttl: int) -> bytes:

@@ -270,8 +270,8 @@ class Engine:
                     if not believed:
                         return None if believed is None else self._hold(flight, old, now)
             else:
-                if kind is Kind.LAME and answer.rcode == 0 and not answer.offsets:
-                    return False
+                if kind is Kind.LAME and not answer.offsets:
+                    return False  # it contradicts itself
                 if old is not None and now < old.dies():
                     return False
         entry = Entry(key, answer, flight.zone, now)

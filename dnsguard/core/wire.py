@@ -242,7 +242,12 @@ def skip_name(data: bytes, position: int) -> int:
 
 
 def read_name(data: bytes, position: int) -> bytes:
-    """Return the name at `position` in lower case, uncompressed, with its closing zero octet.
+    """Return the name at `position` in lower case, as `spelled_name` has it otherwise."""
+    return spelled_name(data, position).lower()
+
+
+def spelled_name(data: bytes, position: int) -> bytes:
+    """Return the name at `position`, uncompressed, with its closing zero octet.
 
     Pointers must lead strictly backwards (RFC 9267 section 2), so a loop cannot be written.
     Raises `WireError` for anything that is not a name.
@@ -268,7 +273,8 @@ def read_name(data: bytes, position: int) -> bytes:
             position = end
     except IndexError:
         raise WireError("name runs past the end") from None
-    return b"".join(parts).lower() + b"\0"
+    parts.append(b"\0")
+    return b"".join(parts)
 
 
 def spell(question: bytes, bits: int) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import dns.edns
+import dns.exception
 import dns.flags
 import dns.message
 import dns.name
@@ -254,7 +255,11 @@ class Watch:
     def learned(self, ask: Ask, data: bytes, now: float) -> None:
         """An upstream's message ended the wait for `ask`, whose flight was not over before."""
         flight = ask.flight
-        found = read(data)
+        try:
+            found = read(data)
+        except dns.exception.FormError:  # without the cookie that was due: never looked into
+            assert not flight.over, "garbage that was taken for an answer"
+            return
         if found.rcode not in ("NOERROR", "NXDOMAIN") or found.flags & dns.flags.TC:
             return
         if not flight.over:
@@ -309,6 +314,10 @@ class Watch:
             if flight.attempts == PROBING:
                 continue  # no more than a probe, which says nothing of the name
             entry = cache.get(flight.key)
+            if entry is not None and flight.denial and entry.stored == flight.denial[1]:
+                # Nobody could be asked for a second look, and the first was believed: no failure.
+                self._closed.pop(flight.key, None)
+                continue
             if entry is not None and now < entry.dies():
                 # When it dies in the meantime, its name is as cold as any.
                 until = min(now + flight.zone.stale.recheck, entry.dies())

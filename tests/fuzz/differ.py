@@ -89,17 +89,28 @@ SHAPES: dict[str, Shape] = {
     ),
     "two-cnames": _answer("@ 60 IN CNAME e.@", "@ 60 IN CNAME f.@"),
     "looping": _answer("@ 60 IN CNAME g.@", "g.@ 60 IN CNAME @"),
+    "itself": _answer("@ 60 IN CNAME @"),
+    "dangling": _answer("@ 60 IN CNAME h.@"),
+    "dname": _answer("zone.example. 60 IN DNAME d.@", "@ 60 IN CNAME i.@", "i.@ 60 IN A 10.0.0.8"),
+    "stray-chain": _answer(
+        "victim.zone.example. 60 IN CNAME j.@", "@ 60 IN A 10.0.0.10", "j.@ 60 IN A 6.6.6.6"
+    ),
+    "elsewhere": _answer("victim.zone.example. 60 IN A 6.6.6.6"),
+    "elsewhere-chain": _answer("victim.zone.example. 60 IN CNAME k.@", "k.@ 60 IN A 6.6.6.6"),
+    "other-type": _answer("@ 60 IN MX 5 mail.@"),
     "bare-nxdomain": _failed(3),
     "bare": _failed(0),
 }
-POSITIVE = {"a", "many", "uneven", "extra", "stray", "zero", "long"}
+POSITIVE = {"a", "many", "uneven", "extra", "stray", "zero", "long", "dname", "stray-chain",
+            "elsewhere", "elsewhere-chain"}  # fmt: skip
 REASONS = {
     "chain": "they ask for each link of a chain again; we take the chain that the upstream made",
     "chain-nodata": "as with a chain",
-    "stray": "what was not asked: they drop it, we pass the message on and keep none of it apart",
     "referral": "a forwarder's upstream that refers elsewhere answers nothing",
-    "two-cnames": "a contradiction: passed on as it came, and never kept",
-    "looping": "a chain that ends nowhere: we pass it on and keep it not, they fail",
+    "two-cnames": "no answer: Unbound takes one of the two, BIND fails, as we do",
+    "elsewhere": "an answer to something else: Unbound makes NODATA of it, BIND fails, as we do",
+    "elsewhere-chain": "as with one record",
+    "other-type": "what was not asked, at the name that was: passed on as it came, and never kept",
     "bare": "an empty answer without SOA: passed on as it came, and never kept",
     "bare-nxdomain": "as with an empty one",
 }
@@ -122,7 +133,7 @@ def reply_to(wire: bytes, transport: str) -> bytes:
     shape(full, owner)
     reply.set_rcode(full.rcode())
     # A question further down a chain, as they ask it, begins in the middle.
-    reply.answer = _from(full.answer, name)
+    reply.answer = _from(full.answer, name, owner)
     reply.authority, reply.additional = full.authority, full.additional
     out = reply.to_wire(max_size=65535)
     if transport == "udp" and len(out) > 1232:
@@ -132,11 +143,11 @@ def reply_to(wire: bytes, transport: str) -> bytes:
     return out
 
 
-def _from(answer: Sequence[dns.rrset.RRset], name: str) -> list[dns.rrset.RRset]:
+def _from(answer: Sequence[dns.rrset.RRset], name: str, owner: str) -> list[dns.rrset.RRset]:
     for index, rrset in enumerate(answer):
         if rrset.name.to_text().lower() == name.lower():
             return list(answer[index:])
-    return list(answer)
+    return list(answer) if name.lower() == owner.lower() else []
 
 
 class _Datagrams(asyncio.DatagramProtocol):

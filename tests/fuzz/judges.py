@@ -11,9 +11,11 @@ from typing import Any
 import dns.exception
 import dns.flags
 import dns.message
+import dns.name
 import dns.opcode
 import dns.rdataclass
 import dns.rdatatype
+import dns.rrset
 import dnslib
 
 from dnsguard.core.answer import Kind, read_answer
@@ -84,14 +86,34 @@ def answers(data: bytes) -> None:
     else:
         assert any(r.rdtype == dns.rdatatype.SOA for r in theirs.authority), "denied without proof"
         assert (name, dns.rdatatype.A) not in held
-    # With the TTLs as they came. A pointer into the octets of one, which only an upstream writes
-    # that harms its own answer, leads to another name once it has been counted down; where names
-    # are read, such an answer is refused, but those beside it and in RDATA are not.
+    chain = _chain(theirs)
+    wanted = [(r.name, r.rdtype, r[0]) for r in theirs.answer if _belongs(r, chain)]
     kept = bytearray(ours.wire)
-    for offset in ours.offsets:
-        kept[offset : offset + 4] = wire[offset : offset + 4]
+    if len(wanted) == len(theirs.answer):
+        # With the TTLs as they came. A pointer into the octets of one, which only an upstream
+        # writes that harms its own answer, leads to another name once it has been counted down;
+        # where names are read, such an answer is refused, but those beside it and in RDATA are not.
+        for offset in ours.offsets:
+            kept[offset : offset + 4] = wire[offset : offset + 4]
     again = _dnspython(bytes(kept))
     assert again is not None, "what is kept cannot be read"
-    assert [(r.name, r.rdtype, r[0]) for r in again.answer] == [
-        (r.name, r.rdtype, r[0]) for r in theirs.answer
-    ]
+    assert [(r.name, r.rdtype, r[0]) for r in again.answer] == wanted
+
+
+def _chain(message: dns.message.Message) -> list[dns.name.Name]:
+    """The names from the one asked on, along the CNAMEs, up to an address."""
+    found = [message.question[0].name]
+    here = [r for r in message.answer if r.rdclass == dns.rdataclass.IN]
+    targets = {r.name: r[0].target for r in here if r.rdtype == dns.rdatatype.CNAME}
+    ends = {r.name for r in here if r.rdtype == dns.rdatatype.A}
+    while found[-1] not in ends and found[-1] in targets:
+        found.append(targets[found[-1]])
+    return found
+
+
+def _belongs(record: dns.rrset.RRset, chain: list[dns.name.Name]) -> bool:
+    """Whether a record is of the chain, or the DNAME that a link of it was made from."""
+    if record.rdclass != dns.rdataclass.IN:
+        return False
+    dname = record.rdtype in (dns.rdatatype.DNAME, dns.rdatatype.RRSIG)
+    return record.name in chain or (dname and any(n.is_subdomain(record.name) for n in chain))
