@@ -37,6 +37,12 @@ def test_seeds_that_keep_every_promise_are_counted(capsys: pytest.CaptureFixture
     assert "every promise kept" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("seed", [1000661, 1003636, 1010361, 1011866])
+def test_what_the_guard_and_cookies_do_breaks_no_promise(seed: int) -> None:
+    """A denial believed for want of a second look, garbage without a cookie, a guard's sample."""
+    run(seed)
+
+
 def test_a_question_whose_time_is_over_is_not_asked_when_its_turn_comes() -> None:
     """The machine slept through the deadline of a question that waited for a place (a storm)."""
     world = DurableWorld(one_zone(), 1)

@@ -244,7 +244,9 @@ class Watch:
             self._flights[id(flight)] = self._by_key[key] = flight
             closed, kept = self._closed.get(key, (0.0, None))
             evicted = kept is not None and self.engine.cache.get(key) is not kept
-            assert ask.probe or evicted or now >= closed - 1e-6, (
+            inquiries = self.engine.guarding.inquiries.values()
+            sample = any(key in inquiry.waits for inquiry in inquiries)
+            assert ask.probe or sample or evicted or now >= closed - 1e-6, (
                 f"asked {closed - now:.3f} s before the pause after its failure ended"
             )
         if not ask.probe:
@@ -314,8 +316,12 @@ class Watch:
             if flight.attempts == PROBING:
                 continue  # no more than a probe, which says nothing of the name
             entry = cache.get(flight.key)
-            if entry is not None and flight.denial and entry.stored == flight.denial[1]:
+            if flight.denial and (
+                entry.stored == flight.denial[1] if entry is not None
+                else flight.key not in self.engine.failures
+            ):  # fmt: skip
                 # Nobody could be asked for a second look, and the first was believed: no failure.
+                # (A small cache may have lost it since.)
                 self._closed.pop(flight.key, None)
                 continue
             if entry is not None and now < entry.dies():
