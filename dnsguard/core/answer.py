@@ -86,7 +86,9 @@ def read_answer(
         wire = without(wire, HEADER_OCTETS + len(question), left_out)
         answer, _ = _read(wire, question, qtype, limits)
         if answer.kind >= Kind.UNPROVEN and not answer.rcode and wire[6:8] == b"\0\0":
-            return _contradiction(answer, wire)  # an answer to another question, and to none here
+            return _contradiction(
+                answer, wire, question
+            )  # an answer to another question, and to none here
     return answer
 
 
@@ -140,7 +142,7 @@ def _read(
             elif owner is not _FOREIGN and rtype == T_CNAME:
                 target = _read_target(wire, position, length, names, offsets)
                 if cnames.setdefault(owner, target) != target:
-                    return _contradiction(answer, wire), _NONE
+                    return _contradiction(answer, wire, question), _NONE
             position += length
         soa_ttl, position = _read_rest(wire, position, answer, offsets, limits, names)
     except (IndexError, StructError):
@@ -151,7 +153,7 @@ def _read(
     if apart or cnames:
         chain = follow(cnames, owners, question[:-4])
         if not chain:
-            return _contradiction(answer, wire), _NONE
+            return _contradiction(answer, wire, question), _NONE
         reached = chain[-1] in owners
         left_out = strays([record[:2] for record in rrset_ttls], chain, question[:-4])
         if left_out:
@@ -230,14 +232,14 @@ def _read_target(
     return _read_once(wire, start, end, names, offsets)
 
 
-def _contradiction(answer: Answer, wire: bytes) -> Answer:
+def _contradiction(answer: Answer, wire: bytes, question: bytes) -> Answer:
     """Return the answer that a message makes which contradicts itself: none.
 
     Two CNAMEs at one name do (RFC 2181 section 10.1), a circle of them, an answer to something
     else.
     """
     answer.kind = Kind.LAME
-    answer.wire = wire
+    answer.wire = wire[:6] + bytes(6) + wire[HEADER_OCTETS : HEADER_OCTETS + len(question)]
     answer.ttl = answer.additional = 0
     answer.offsets = ()
     return answer
