@@ -1,13 +1,14 @@
 """A long run under load with kills and outages, in which every answer is checked.
 
-A server answers 2,000 queries a second. Every 30 seconds it is killed (SIGKILL) and started again;
-every 2 minutes its upstream falls silent, or refuses, for 40 seconds with a kill in the middle. An
-address tells the name and the moment that it is of, so a wrong one shows. What counts as a fault: a
-wrong answer, a query lost or failed while the server was up, a name that had been written and is
-not known after a kill, and a server whose memory, descriptors or disk grow from life to life.
+A server answers 2,000 queries a second (`--rate`). Every 30 seconds it is killed (SIGKILL) and
+started again, and half-way its settings are read again (SIGHUP); every 2 minutes its upstream fails
+in one of six ways for 40 seconds, with a kill in the middle. An address tells the name and the
+moment that it is of, so a wrong one shows. What counts as a fault: a wrong answer, a query lost or
+failed while the server was up, a name that had been written and is not known after a kill, and a
+server whose memory, descriptors, disk or waits grow from life to life.
 
     make soak            # 20 minutes
-    make soak ARGS="--minutes 2"
+    make soak ARGS="--minutes 60 --rate 300"
 """
 
 from __future__ import annotations
@@ -31,82 +32,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.soak_upstream import FAILURES, address, changes, name_of
+
 HOST = "127.0.0.1"
 NAMES = 2000
 QPS = 2000
 SOCKETS = 8
-TTLS = (5, 10, 30)  # seconds: most of what is asked for has to be asked for again
-TURN_SECONDS = 20  # between two addresses of a name that changes
 KILL_SECONDS, OUTAGE_SECONDS, OUTAGE_EVERY = 30.0, 40.0, 120.0
 FLUSH_SECONDS = 1.0
 WRITTEN_SECONDS = 3.0  # after which an answer has been written: three times the flush interval
 PATIENCE = 6.0  # a client gives up after five
 TICK = 0.005
+P99_SLACK = 5000  # microseconds: others use the machine too
 GROWTH_MAX = 1.1  # of the median of the last third of all lives over that of the first
 DISK_SLACK = 2 << 20  # octets: the log may be as large as it gets, or just have been emptied
 HEADER = struct.Struct("!6H")
-
-
-def name_of(number: int) -> bytes:
-    """The name with this number, in wire form."""
-    label = b"n%d" % number
-    return bytes((len(label),)) + label + b"\4soak\4test\0"
-
-
-def changes(number: int) -> bool:
-    """True for the names whose address changes with time."""
-    return number % 10 == 0
-
-
-def turn_at(moment: float) -> int:
-    return int(moment / TURN_SECONDS) % 256
-
-
-def address(number: int, moment: float) -> bytes:
-    """10, the name's number in two octets, and which turn it is."""
-    return bytes((10, number >> 8, number & 255, turn_at(moment) if changes(number) else 0))
-
-
-class Upstream(asyncio.DatagramProtocol):
-    """Answers for every name, unless it is told to be silent."""
-
-    def __init__(self) -> None:
-        self.silent = False
-        self.asked = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.DatagramTransport, transport)
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self.asked += 1
-        if self.silent or len(data) < 12:
-            return
-        end = data.index(b"\0", 12) + 5
-        question = data[12:end]
-        label = question[1 : 1 + question[0]]
-        if not label.startswith(b"n") or not label[1:].isdigit() or question[-4:-2] != b"\0\1":
-            self.transport.sendto(data[:2] + b"\x81\x83\0\1\0\0\0\0\0\0" + question, addr)
-            return
-        number = int(label[1:])
-        record = struct.pack("!HHHIH", 0xC00C, 1, 1, TTLS[number % len(TTLS)], 4)
-        answer = record + address(number, time.time())
-        self.transport.sendto(data[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + question + answer, addr)
-
-
-async def be_upstream(port: int) -> None:
-    """Answer on a port; `silent`, `gone` and `well` come on stdin, a line each."""
-    loop = asyncio.get_running_loop()
-    lines = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    transport, upstream = await loop.create_datagram_endpoint(Upstream, local_addr=(HOST, port))
-    while word := (await lines.readline()).decode().strip():
-        upstream.silent = word == "silent"
-        if word == "gone":
-            transport.close()
-        elif transport.is_closing():
-            transport, upstream = await loop.create_datagram_endpoint(
-                Upstream, local_addr=(HOST, port)
-            )
 
 
 @dataclass
@@ -165,8 +107,10 @@ class Asker(asyncio.DatagramProtocol):
 class Soak:
     """The whole run."""
 
-    def __init__(self, seconds: float, workers: int, root: Path) -> None:
+    def __init__(self, seconds: float, workers: int, root: Path, rate: float = 0.0) -> None:
         self._seconds = seconds
+        self._rate = rate or QPS
+        self.waits: list[list[float]] = [[]]  # of the answers of each minute with an upstream
         self._workers = workers
         self._root = root
         self.tally = Tally()
@@ -207,6 +151,8 @@ class Soak:
             tally.wrong.append(f"{what}{found.hex()}, not {expected.hex()}")
             return
         tally.right += 1
+        if not self._dark and self._up(sent - 1.0, now):
+            self.waits[-1].append(now - sent)
         tally.stale += self._dark
         self._known.setdefault(number, now)
 
@@ -227,8 +173,7 @@ class Soak:
         self._began = time.monotonic()
         upstream = await asyncio.create_subprocess_exec(
             sys.executable,
-            __file__,
-            "--upstream",
+            str(Path(__file__).with_name("soak_upstream.py")),
             str(self._up_port),
             stdin=asyncio.subprocess.PIPE,
         )
@@ -294,12 +239,14 @@ class Soak:
                     number = int(NAMES * self._chance.random() ** 3)
                 self._askers[self.tally.sent % SOCKETS].ask(number, now)
                 self.tally.sent += 1
-                due += 1 / QPS
+                due += 1 / self._rate
             self._give_up(now)
             await asyncio.sleep(TICK)
 
     async def _kills(self) -> None:
         for count in range(1, 1 << 30):
+            await self._until((count - 0.5) * KILL_SECONDS)
+            self._server.send_signal(signal.SIGHUP)
             await self._until(count * KILL_SECONDS - 1.0)
             self._weigh(self.lives[-1])
             await self._until(count * KILL_SECONDS)
@@ -312,12 +259,13 @@ class Soak:
         assert upstream.stdin is not None
         for count in range(1, 1 << 30):
             await self._until(count * OUTAGE_EVERY - OUTAGE_SECONDS / 2)
-            upstream.stdin.write(b"silent\n" if count % 2 else b"gone\n")
+            upstream.stdin.write(f"{FAILURES[(count - 1) % len(FAILURES)]}\n".encode())
             self._dark = True
             self.outages += 1
             await self._until(count * OUTAGE_EVERY + OUTAGE_SECONDS / 2)
             upstream.stdin.write(b"well\n")
             self._dark = False
+            self.waits.append([])
 
     async def _until(self, moment: float) -> None:
         await asyncio.sleep(self._began + moment - time.monotonic())
@@ -359,7 +307,9 @@ class Soak:
             ("written names not known after a kill", tally.forgotten),
         ]
         print(f"\n{self.line()}")
-        print(f"\n{tally.sent:,} queries at {QPS:,} a second for {NAMES:,} names, flush 1 s:")
+        print(
+            f"\n{tally.sent:,} queries at {self._rate:g} a second for {NAMES:,} names, flush 1 s:"
+        )
         print(f"  right {tally.right:,}, of them in an outage {tally.stale:,}")
         print(f"  without a server that was ready {tally.while_down:,}")
         print("  rcodes " + ", ".join(f"{k}: {v:,}" for k, v in sorted(tally.rcodes.items())))
@@ -379,6 +329,7 @@ class Soak:
             ("resident, bytes", [life.resident for life in weighed], 0),
             ("descriptors", [life.descriptors for life in weighed], 2),
             ("disk, bytes", [life.disk for life in weighed], DISK_SLACK),
+            ("p99 of a quiet minute, µs", [p99(turn) for turn in self.waits if turn], P99_SLACK),
         ):
             good &= grown(what, values, slack)
         return good
@@ -394,6 +345,11 @@ def grown(what: str, values: Sequence[int], slack: int) -> bool:
     fine = last <= first * GROWTH_MAX + slack
     print(f"{what:40} {first:>10,.0f} -> {last:,.0f}  {'ok' if fine else 'missed'}")
     return fine
+
+
+def p99(waits: Sequence[float]) -> int:
+    """Return the wait, in microseconds, that one answer in a hundred has longer than."""
+    return round(sorted(waits)[len(waits) * 99 // 100] * 1e6)
 
 
 def children(parent: int) -> list[int]:
@@ -418,13 +374,10 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--rate", type=float, default=QPS, help="queries a second (%(default)s)")
     chosen = parser.parse_args()
-    if chosen.upstream:
-        asyncio.run(be_upstream(chosen.upstream))
-        return 0
     with tempfile.TemporaryDirectory() as root:
-        soak = Soak(chosen.minutes * 60, chosen.workers, Path(root))
+        soak = Soak(chosen.minutes * 60, chosen.workers, Path(root), chosen.rate)
         asyncio.run(soak.run())
         return 0 if soak.report() else 1
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import soak
-from benchmarks.soak import Life, Soak, address, grown, name_of
+from benchmarks.soak import Life, Soak, grown
+from benchmarks.soak_upstream import TURN_SECONDS, address, name_of
 
 
 def test_a_short_one_is_without_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,9 +42,9 @@ def test_each_fault_is_seen(tmp_path: Path) -> None:
     run.answered(7, now, reply(7, address(7, time.time())))
     assert (run.tally.right, run.tally.wrong) == (1, [])
     run.answered(7, now, reply(7, address(8, time.time())))
-    run.answered(10, now, reply(10, address(10, time.time() + 3 * soak.TURN_SECONDS)))
+    run.answered(10, now, reply(10, address(10, time.time() + 3 * TURN_SECONDS)))
     assert len(run.tally.wrong) == 2
-    run.answered(10, now, reply(10, address(10, time.time() - 3 * soak.TURN_SECONDS)))
+    run.answered(10, now, reply(10, address(10, time.time() - 3 * TURN_SECONDS)))
     assert len(run.tally.wrong) == 2
     run.answered(9, now, reply(9, b"", 2))
     assert len(run.tally.failed) == 1
