@@ -24,12 +24,12 @@ SETUP_FAILED := setting up $(VENV) failed: pip says why above. It needs a packag
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help run test check image chaos storms fuzz differ floods wheel lock sbom audit lint format bench outage clean
+.PHONY: help run test check image e2e chaos storms fuzz differ floods wheel lock sbom audit lint format bench outage clean
 
 help: ## this list
 	@echo "dnsguard: a DNS caching proxy that keeps answering when cluster DNS does not"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' Makefile | \
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1@\2/p' Makefile | \
 		while IFS=@ read -r word meaning; do printf '%-14s %s\n' "$$word" "$$meaning"; done
 	@echo
 	@echo "  PYTHON=/path/to/python3 chooses the interpreter that .venv is made from."
@@ -48,6 +48,10 @@ check: lint test ## what CI runs: lint, then test
 
 image: $(DEV) ## the container image, on a Debian made here, asked a question (root, buildah, podman)
 	@PYTHON=$(BIN)/python tests/e2e/image.sh
+
+e2e: $(DEV) ## a real API server and CoreDNS through an outage, an injected pod (root, Go; builds once)
+	@$(BIN)/python -m tests.e2e.parts || echo "what needs these parts fails below" >&2
+	@$(BIN)/python -m pytest -s -v -m e2e -o faulthandler_timeout=1800 tests/e2e $(ARGS)
 
 chaos: $(DEV) ## kills at every system call of the store, broken disks, broken networks (root, strace, ip, nft)
 	@$(BIN)/python -m pytest -q -m chaos -o faulthandler_timeout=1200

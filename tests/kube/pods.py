@@ -28,6 +28,33 @@ def annotated(annotations: dict[str, str], **spec: Any) -> dict[str, Any]:
     return made
 
 
+PORT_53 = [{"name": "d", "image": "i", "ports": [{"containerPort": 53, "protocol": "UDP"}]}]
+PORT_9153 = [{"name": "d", "image": "i", "ports": [{"containerPort": 9153}]}]
+
+
+def sysctl(name: str, value: str) -> dict[str, Any]:
+    return {"sysctls": [{"name": name, "value": value}]}
+
+
+# Pods that are left alone, each with a word of the reason.
+SKIPS: list[tuple[dict[str, Any], str]] = [
+    (annotated({"dnsguard.io/inject": "disabled"}), "disabled"),
+    (pod(hostNetwork=True), "hostNetwork"),
+    (pod(dnsPolicy="Default"), "dnsPolicy Default"),
+    (pod(dnsPolicy="ClusterFirstWithHostNet"), "ClusterFirstWithHostNet"),
+    (pod(dnsPolicy="None", dnsConfig={"nameservers": ["192.0.2.7"]}), "dnsPolicy None"),
+    (pod(dnsPolicy="Sideways"), "unknown"),
+    (pod(os={"name": "windows"}), "Windows"),
+    (pod(nodeSelector={"kubernetes.io/os": "windows"}), "Windows"),
+    (annotated({"kubernetes.io/config.mirror": "x"}, nodeName="node-1"), "static"),
+    (pod(containers=PORT_53), "port 53"),
+    (pod(containers=PORT_9153), "admin-port"),
+    (pod(volumes=[{"name": "dnsguard-state", "emptyDir": {}}]), "volume"),
+    (pod(securityContext=sysctl("net.ipv4.ip_unprivileged_port_start", "1024")), "sysctl"),
+    ({**pod(), "metadata": {"labels": {"app.kubernetes.io/name": "dnsguard"}}}, "dnsguard itself"),
+]
+
+
 def planned(
     given: dict[str, Any], profile: Profile = PROFILE, namespace: str = "shop"
 ) -> tuple[dict[str, Any], Outcome]:

@@ -15,21 +15,13 @@ import pytest
 from dnsguard.errors import ConfigError
 from dnsguard.kube.inject import apply, plan, restore
 from dnsguard.kube.profile import STATUS, Profile, read_values
-from tests.kube.pods import PROFILE, annotated, planned, pod
+from tests.kube.pods import PORT_9153, PROFILE, SKIPS, annotated, planned, pod, sysctl
 
 DNS: dict[str, Any] = {
     "nameservers": ["127.0.0.1"],
     "searches": ["shop.svc.cluster.local", "svc.cluster.local", "cluster.local"],
     "options": [{"name": "ndots", "value": "5"}],
 }
-PORT_53 = [{"name": "d", "image": "i", "ports": [{"containerPort": 53, "protocol": "UDP"}]}]
-PORT_9153 = [{"name": "d", "image": "i", "ports": [{"containerPort": 9153}]}]
-
-
-def sysctl(name: str, value: str) -> dict[str, Any]:
-    return {"sysctls": [{"name": name, "value": value}]}
-
-
 ON = {"dnsguard.io/inject": "enabled"}
 
 
@@ -177,24 +169,6 @@ def test_policy_none_is_opted_in_and_its_nameservers_become_the_upstream() -> No
         "nameservers": ["127.0.0.1"],
         "searches": ["corp.example"],
     }
-
-
-SKIPS: list[tuple[dict[str, Any], str]] = [
-    (annotated({"dnsguard.io/inject": "disabled"}), "disabled"),
-    (pod(hostNetwork=True), "hostNetwork"),
-    (pod(dnsPolicy="Default"), "dnsPolicy Default"),
-    (pod(dnsPolicy="ClusterFirstWithHostNet"), "ClusterFirstWithHostNet"),
-    (pod(dnsPolicy="None", dnsConfig={"nameservers": ["192.0.2.7"]}), "dnsPolicy None"),
-    (pod(dnsPolicy="Sideways"), "unknown"),
-    (pod(os={"name": "windows"}), "Windows"),
-    (pod(nodeSelector={"kubernetes.io/os": "windows"}), "Windows"),
-    (annotated({"kubernetes.io/config.mirror": "x"}), "static"),
-    (pod(containers=PORT_53), "port 53"),
-    (pod(containers=PORT_9153), "admin-port"),
-    (pod(volumes=[{"name": "dnsguard-state", "emptyDir": {}}]), "volume"),
-    (pod(securityContext=sysctl("net.ipv4.ip_unprivileged_port_start", "1024")), "sysctl"),
-    ({**pod(), "metadata": {"labels": {"app.kubernetes.io/name": "dnsguard"}}}, "dnsguard itself"),
-]
 
 
 @pytest.mark.parametrize(("given", "reason"), SKIPS, ids=[reason for _, reason in SKIPS])

@@ -1,0 +1,163 @@
+"""The real parts of the end-to-end run, and how each is come by: `python -m tests.e2e.parts`.
+
+etcd, podman and musl are Debian packages. kube-apiserver, kubectl and CoreDNS are built from their
+Go modules, once, below `~/.cache`. Whatever cannot be had raises MissingError with what was tried:
+a step without its part fails, it is not left out.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.harness import say
+from benchmarks.peers import coredns, sources
+from benchmarks.peers.peer import MissingError
+from benchmarks.peers.sources import DebianPackage, attempt, which
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dnsguard-e2e"
+ROOT = Path(__file__).resolve().parents[2]
+CLIENT = Path(__file__).with_name("lookup.c")
+
+# The newest whose Go (1.26) is at hand. Policies that mutate are stable from 1.36 on.
+KUBERNETES = "1.37.2"
+# What k8s.io/kubernetes takes from the directory beside it in its own repository, and from modules
+# of their own everywhere else (the `replace` lines of its go.mod).
+STAGING = (
+    "api", "apiextensions-apiserver", "apimachinery", "apiserver", "cli-runtime", "client-go",
+    "cloud-provider", "cluster-bootstrap", "code-generator", "component-base",
+    "component-helpers", "controller-manager", "cri-api", "cri-client", "cri-streaming",
+    "csi-translation-lib", "dynamic-resource-allocation", "endpointslice", "externaljwt", "kms",
+    "kube-aggregator", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl",
+    "kubelet", "metrics", "mount-utils", "pod-security-admission", "sample-apiserver",
+    "sample-cli-plugin", "sample-controller", "streaming",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kubernetes:
+    """One program of k8s.io/kubernetes, from its module and those that were cut out of it.
+
+    `go install k8s.io/kubernetes/cmd/...@version` refuses the `replace` lines of its go.mod
+    (golang/go#44840), so a main module of our own has them.
+    """
+
+    program: str
+    version: str = KUBERNETES
+
+    def go_mod(self) -> str:
+        """The main module's go.mod; staging modules of v1.N.P are v0.N.P."""
+        staged = "v0." + self.version.partition(".")[2]
+        lines = [f"\tk8s.io/{name} => k8s.io/{name} {staged}" for name in STAGING]
+        return "\n".join(
+            ["module e2e", "", "go 1.26", "", f"require k8s.io/kubernetes v{self.version}", "",
+             "replace (", *lines, ")", ""]
+        )  # fmt: skip
+
+    def ldflags(self) -> str:
+        """What the Makefile of Kubernetes links in; without it the program is version 0.0.0."""
+        major, minor, _ = self.version.split(".")
+        values = {"gitVersion": f"v{self.version}", "gitMajor": major, "gitMinor": minor}
+        packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+        return "-s -w " + " ".join(
+            f"-X {package}.{key}={value}" for package in packages for key, value in values.items()
+        )
+
+    def obtain(self, build: Path = CACHE) -> Path:
+        """The program's path, built if need be (minutes). Raises MissingError."""
+        folder = build / f"kubernetes-{self.version}"
+        program = folder / self.program
+        if program.exists():
+            return program
+        go = which("go") or (sources.GO_FALLBACK if sources.GO_FALLBACK.exists() else None)
+        if go is None:
+            raise MissingError(f"{self.program} is not built: Go is not installed")
+        say(f"building {self.program} {self.version} (ten minutes on two processors, once)")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "go.mod").write_text(self.go_mod())
+        attempt(
+            f"go build k8s.io/kubernetes/cmd/{self.program}@v{self.version}",
+            [str(go), "build", "-C", str(folder), "-mod=mod", "-trimpath",
+             "-ldflags", self.ldflags(), "-o", f"{self.program}.new",
+             f"k8s.io/kubernetes/cmd/{self.program}"],
+            GOFLAGS="-buildvcs=false", CGO_ENABLED="0",
+        )  # fmt: skip
+        (folder / f"{self.program}.new").rename(program)
+        return program
+
+
+def api_server() -> Path:
+    """kube-apiserver. Raises MissingError."""
+    return Kubernetes("kube-apiserver").obtain()
+
+
+def kubectl() -> Path:
+    """kubectl of the same version. Raises MissingError."""
+    return Kubernetes("kubectl").obtain()
+
+
+def etcd() -> Path:
+    """etcd, installed when we may; its service is kept from starting. Raises MissingError."""
+    return DebianPackage("etcd-server", "etcd", services=("etcd",)).obtain(CACHE)
+
+
+def core_dns() -> Path:
+    """The CoreDNS that the benchmarks build: all its ordinary plugins. Raises MissingError."""
+    return coredns.SOURCE.obtain(sources.BUILD)
+
+
+def podman() -> Path:
+    """podman, with a runtime and an init for its pods. Raises MissingError."""
+    DebianPackage("runc", "runc").obtain(CACHE)
+    DebianPackage("buildah", "buildah").obtain(CACHE)
+    DebianPackage("debootstrap", "debootstrap").obtain(CACHE)
+    if not Path("/usr/bin/catatonit").exists():
+        attempt("apt-get install catatonit",
+                ["apt-get", "-qq", "install", "--yes", "--no-install-recommends", "catatonit"],
+                DEBIAN_FRONTEND="noninteractive")  # fmt: skip
+    return DebianPackage("podman", "podman").obtain(CACHE)
+
+
+def client(libc: str) -> Path:
+    """The getaddrinfo client, linked statically against musl or dynamically against glibc."""
+    if libc == "musl":
+        compiler = DebianPackage("musl-tools", "musl-gcc").obtain(CACHE)
+        flags = ["-static"]
+    else:
+        found = which("gcc")
+        if found is None:
+            raise MissingError("the client is not compiled: apt-get install gcc libc6-dev")
+        compiler, flags = found, []
+    program = CACHE / f"lookup-{libc}"
+    if program.exists() and program.stat().st_mtime >= CLIENT.stat().st_mtime:
+        return program
+    CACHE.mkdir(parents=True, exist_ok=True)
+    fresh = CACHE / f"lookup-{libc}.{os.getpid()}"
+    attempt(f"compiling lookup.c for {libc}",
+            [str(compiler), "-O2", "-Wall", *flags, "-o", str(fresh), str(CLIENT)])  # fmt: skip
+    fresh.rename(program)
+    return program
+
+
+def main() -> int:
+    """Fetch and build everything, and say what there is."""
+    every: dict[str, Callable[[], Path]] = {
+        "etcd": etcd, "coredns": core_dns, "kube-apiserver": api_server, "kubectl": kubectl,
+        "podman": podman, "glibc client": lambda: client("glibc"),
+        "musl client": lambda: client("musl"),
+    }  # fmt: skip
+    missing = 0
+    for name, obtain in every.items():
+        try:
+            say(f"{name}: {obtain()}")
+        except MissingError as error:
+            missing += 1
+            say(f"{name}: cannot be had: {error}")
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,296 @@
+"""An injected pod that really runs: podman plays the manifest, in a network namespace made for it.
+
+What a kubelet does and podman 4.3 does not is done here and named in `for_podman`: resolv.conf from
+dnsConfig, the pod's sysctl, probes. The upstream, cluster DNS on this machine, is at the other end
+of a veth pair. glibc and musl each have a container that looks names up again and again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import http.client
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.harness import Bench, Broken, say
+from tests.e2e import parts
+
+IMAGE, BASE = "localhost/dnsguard", "localhost/dnsguard-base"
+MUSL_IMAGE = "localhost/dnsguard-e2e-musl"
+STORE = parts.ROOT / "build" / "image"
+ADMIN_PORT = 9153
+LIBCS = ("glibc", "musl")
+LOOKUP_PAUSE = 1
+# As programs write names: short ones that need the search list, and whole ones.
+NAMES = (
+    "web", "cart.shop", "db.data", "db-0.db.data", "queue.data", "cache.data.svc.cluster.local",
+    "www.example.net",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """One getaddrinfo: when, which name, the addresses or the error, how long it took."""
+
+    at: float  # Unix time
+    name: str
+    result: str
+    milliseconds: int
+
+
+def read_lookups(log: str) -> list[Lookup]:
+    """The lines of lookup.c; one that was cut off at the end is left out."""
+    found = []
+    for line in log.splitlines():
+        words = line.split(" ")
+        if len(words) == 4 and words[3].isdigit():
+            found.append(Lookup(int(words[0]) / 1000, words[1], words[2], int(words[3])))
+    return found
+
+
+def manifest() -> dict[str, Any]:
+    """The pod as its owner wrote it: two clients, nothing of dnsguard."""
+    arguments = [str(LOOKUP_PAUSE), *NAMES]
+    images = {"glibc": BASE, "musl": MUSL_IMAGE}
+    return {
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "clients", "namespace": "shop"},
+        "spec": {
+            "containers": [
+                {"name": libc, "image": images[libc], "command": ["/lookup"], "args": arguments}
+                for libc in LIBCS
+            ],
+        },
+    }  # fmt: skip
+
+
+def injected(pod: Mapping[str, Any], upstream: str) -> dict[str, Any]:
+    """The pod as `dnsguard inject` writes it. Classic: podman knows no native sidecars."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dnsguard", "inject", "-f", "-", "--classic",
+         "--upstream", upstream, "--image", IMAGE],
+        input=yaml.safe_dump(dict(pod)), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise Broken(f"dnsguard inject failed: {done.stderr}")
+    made = yaml.safe_load(done.stdout)
+    assert isinstance(made, dict)
+    return made
+
+
+def resolv_conf(dns: Mapping[str, Any]) -> str:
+    """What a kubelet writes for dnsPolicy None and this dnsConfig."""
+    lines = [f"nameserver {each}" for each in dns.get("nameservers", ())]
+    if dns.get("searches"):
+        lines.insert(0, "search " + " ".join(dns["searches"]))
+    options = [
+        f"{each['name']}:{each['value']}" if "value" in each else str(each["name"])
+        for each in dns.get("options", ())
+    ]
+    return "\n".join([*lines, *(["options " + " ".join(options)] if options else []), ""])
+
+
+def for_podman(
+    pod: Mapping[str, Any], resolv: Path, lookup: Mapping[str, Path]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The manifest that podman plays, and the sysctls for the pod's network namespace.
+
+    `resolv` is mounted as /etc/resolv.conf, and a client of `lookup` into the container of its
+    name. The namespace is ours, so to podman it is the host's network. Probes are the run's own.
+    """
+    made = copy.deepcopy(dict(pod))
+    spec = made["spec"]
+    spec["hostNetwork"] = True
+    spec.pop("dnsPolicy", None)
+    spec.pop("dnsConfig", None)
+    sysctls = {each["name"]: each["value"]
+               for each in spec.get("securityContext", {}).pop("sysctls", ())}  # fmt: skip
+    files = {"resolv-conf": resolv, **{f"lookup-{name}": path for name, path in lookup.items()}}
+    spec.setdefault("volumes", []).extend(
+        {"name": name, "hostPath": {"path": str(path), "type": "File"}}
+        for name, path in files.items()
+    )
+    for container in spec["containers"]:
+        container["imagePullPolicy"] = "Never"
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            container.pop(probe, None)
+        # Memory limits need a cgroup that not every machine lends.
+        container.pop("resources", None)
+        mounts = container.setdefault("volumeMounts", [])
+        # There is no API token here that would have to be covered.
+        mounts[:] = [each for each in mounts if "subPath" not in each]
+        mounts.append({"name": "resolv-conf", "mountPath": "/etc/resolv.conf", "readOnly": True})
+        if container["name"] in lookup:
+            mounts.append({"name": f"lookup-{container['name']}", "mountPath": "/lookup",
+                           "readOnly": True})  # fmt: skip
+    return made, sysctls
+
+
+class Network:
+    """A network namespace for the pod, with a veth pair from here to there."""
+
+    def __init__(self) -> None:
+        number = os.getpid()
+        self.name = f"dnsguard-e2e-{number}"
+        self._link = f"dge{number}"
+        third = number % 254
+        self.here, self.pod = f"10.231.{third}.1", f"10.231.{third}.2"
+
+    def __enter__(self) -> Network:
+        ip("netns", "add", self.name)
+        ip("link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        ip("addr", "add", f"{self.here}/30", "dev", self._link)
+        ip("link", "set", self._link, "up")
+        ip("-n", self.name, "addr", "add", f"{self.pod}/30", "dev", "eth0")
+        ip("-n", self.name, "link", "set", "eth0", "up")
+        ip("-n", self.name, "link", "set", "lo", "up")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for words in (("link", "del", self._link), ("netns", "del", self.name)):
+            with contextlib.suppress(Broken):
+                ip(*words)
+
+    def inside(self, *command: str) -> list[str]:
+        """The command line that runs a command in the namespace."""
+        return ["nsenter", f"--net=/run/netns/{self.name}", *command]
+
+
+def ip(*words: str) -> None:
+    """ip(8). Raises Broken with what it said."""
+    run(["ip", *words])
+
+
+def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+    """A command's output. Raises Broken with its last words if it fails."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=900,
+            env=os.environ | dict(environment or {}), stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Broken(f"{command[0]} cannot be run: {error}") from None
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or "nothing")[-600:]
+        raise Broken(f"{' '.join(command)} failed with {done.returncode}. It said: {said}")
+    return done.stdout
+
+
+class Pod:
+    """The injected pod under podman, from `play` until `remove`."""
+
+    def __init__(self, bench: Bench, network: Network) -> None:
+        parts.podman()
+        self._network = network
+        self._bench = bench
+        self._environment = {"CONTAINERS_CONF": str(STORE / "containers.conf")}
+        self._store = ["--log-level", "error", "--storage-driver", "vfs", "--root",
+                       str(STORE / "store"), "--runroot", str(STORE / "run")]  # fmt: skip
+        self._name = ""
+
+    def build(self) -> None:
+        """The image of dnsguard from this checkout, and one with nothing but the musl client."""
+        say("building the image (minutes the first time)")
+        run([str(parts.ROOT / "tests" / "e2e" / "image.sh"), "--build-only"])
+        container = self._buildah("from", "scratch").strip()
+        self._buildah("add", "-q", container, str(parts.client("musl")), "/lookup")
+        self._buildah("commit", "-q", "--rm", container, MUSL_IMAGE)
+
+    def play(self, upstream: str) -> dict[str, Any]:
+        """Inject the manifest and have podman run it; return the injected manifest."""
+        pod = injected(manifest(), upstream)
+        resolv = self._bench.file("resolv.conf", resolv_conf(pod["spec"]["dnsConfig"]))
+        resolv.chmod(0o644)
+        self._bench.directory.chmod(0o755)  # the sidecar is not root
+        played, sysctls = for_podman(pod, resolv, {"glibc": parts.client("glibc")})
+        for name, value in sysctls.items():
+            run(self._network.inside("sysctl", "-q", "-w", f"{name}={value}"))
+        file = self._bench.file("pod.yaml", yaml.safe_dump(played))
+        self._name = played["metadata"]["name"]
+        run(
+            self._network.inside("podman", *self._store, "kube", "play", "--network", "host",
+                                 "--no-hosts", str(file)),
+            self._environment,
+        )  # fmt: skip
+        return pod
+
+    def pid(self, container: str) -> int:
+        """The process of a container, as this machine numbers it."""
+        return int(self._podman("inspect", "-f", "{{.State.Pid}}", f"{self._name}-{container}"))
+
+    def status(self) -> dict[str, str]:
+        """What the kernel has of the sidecar's process: user, capabilities, privileges."""
+        text = Path(f"/proc/{self.pid('dnsguard')}/status").read_text()
+        return {key: " ".join(value.split()) for key, _, value in
+                (line.partition(":") for line in text.splitlines())}  # fmt: skip
+
+    def log(self, container: str) -> str:
+        """What a container has written."""
+        done = subprocess.run(
+            ["podman", *self._store, "logs", f"{self._name}-{container}"],
+            capture_output=True, text=True, check=False, env=os.environ | self._environment,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    def probe(self, path: str) -> int:
+        """The status of an HTTP request to the pod's address, as a kubelet makes it; 0 for none."""
+        connection = http.client.HTTPConnection(self._network.pod, ADMIN_PORT, timeout=5)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        except OSError:
+            return 0
+        finally:
+            connection.close()
+
+    def lookups(self) -> dict[str, list[Lookup]]:
+        """What each client saw."""
+        return {libc: read_lookups(self.log(libc)) for libc in LIBCS}
+
+    def remove(self) -> None:
+        """Stop it and leave nothing behind."""
+        if self._name:
+            with contextlib.suppress(Broken):
+                self._podman("pod", "rm", "-f", "-t", "3", self._name)
+            with contextlib.suppress(Broken):
+                self._podman("volume", "rm", "-f", "dnsguard-state")
+
+    def _podman(self, *words: str) -> str:
+        return run(["podman", *self._store, *words], self._environment)
+
+    def _buildah(self, *words: str) -> str:
+        return run(["buildah", *self._store, *words], self._environment)
+
+
+def client_table(
+    lookups: Mapping[str, Iterable[Lookup]],
+    phases: Sequence[Any],
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+) -> list[str]:
+    """Markdown: for each phase and libc the share of lookups that were right, and the slowest."""
+    lines = ["| phase | " + " | ".join(f"{libc}: right | slowest, ms" for libc in lookups) + " |",
+             "|---" * (1 + 2 * len(lookups)) + "|"]  # fmt: skip
+    for phase in phases:
+        cells = []
+        for found in lookups.values():
+            here = [one for one in found if phase.start <= one.at < phase.end]
+            right = sum(one.result in (before[one.name], after[one.name]) for one in here)
+            slowest = max((one.milliseconds for one in here), default=0)
+            cells.append(f"{right} of {len(here)} | {slowest}")
+        lines.append(f"| {phase.name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def as_json(lookups: Mapping[str, Sequence[Lookup]]) -> str:
+    """For the run's folder."""
+    return json.dumps({libc: [vars(one) for one in found] for libc, found in lookups.items()})
