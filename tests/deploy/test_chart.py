@@ -131,7 +131,7 @@ def test_the_policys_sidecar_is_the_webhooks(name: str) -> None:
     policy = of_kind(rendered(*case(name), "--set", "mechanism=policy"), "MutatingAdmissionPolicy")
     (mutation,) = policy["spec"]["mutations"]
     values = dict(
-        re.findall(r'path: "(/spec/\w+)(?:/[0-])?", value: (\{.*?\}|\[.*?\])}(?= [:\]]|,| JSON|$)',
+        re.findall(r'path: "(/spec/\w+)(?:/[0-])?", value: (\{.*?\}|\[.*?\])}(?=\] \+| [:\]]|,| JSON|$)',
                    mutation["jsonPatch"]["expression"])
     )  # fmt: skip
     assert from_cel(values["/spec/initContainers"]) == [container(profile)]
