@@ -154,9 +154,9 @@ class Stage:
                 self._plane.apply(*shop.slices(ready=False))
                 wait_for("CoreDNS to deny headless names", cast.denies, cast.cluster_dns)
             with self._phase("all well again", WELL):
-                self._plane.apply(*shop.slices(moved=True))
-                wait_for("CoreDNS to know where pods are", lambda: cast.right(True))
                 run.moved_at = time.time()
+                self._plane.apply(*shop.slices(moved=True))
+                wait_for("CoreDNS to know where pods are", lambda: cast.right(moved=True))
         finally:
             watch.stop()
         run.sights = watch.sights
