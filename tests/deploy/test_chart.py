@@ -130,8 +130,9 @@ def test_the_policys_sidecar_is_the_webhooks(name: str) -> None:
     profile = read_values(config, name)
     policy = of_kind(rendered(*case(name), "--set", "mechanism=policy"), "MutatingAdmissionPolicy")
     (mutation,) = policy["spec"]["mutations"]
+    end = r"(?=\] \+| [:\]]|,| JSON|$)"
     values = dict(
-        re.findall(r'path: "(/spec/\w+)(?:/[0-])?", value: (\{.*?\}|\[.*?\])}(?=\] \+| [:\]]|,| JSON|$)',
+        re.findall(r'path: "(/spec/\w+)(?:/[0-])?", value: (\{.*?\}|\[.*?\])}' + end,
                    mutation["jsonPatch"]["expression"])
     )  # fmt: skip
     assert from_cel(values["/spec/initContainers"]) == [container(profile)]

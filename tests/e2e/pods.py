@@ -1,8 +1,9 @@
 """An injected pod that really runs: podman plays the manifest, in a network namespace made for it.
 
 What a kubelet does and podman 4.3 does not is done here and named in `for_podman`: resolv.conf from
-dnsConfig, the pod's sysctl, probes. The upstream, cluster DNS on this machine, is at the other end
-of a veth pair. glibc and musl each have a container that looks names up again and again.
+dnsConfig, the pod's sysctl, its fields as variables, probes. The upstream, cluster DNS on this
+machine, is at the other end of a veth pair. glibc and musl each have a container that looks names
+up again and again.
 """
 
 from __future__ import annotations
@@ -123,6 +124,10 @@ def for_podman(
         container["imagePullPolicy"] = "Never"
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             container.pop(probe, None)
+        for variable in container.get("env", ()):
+            if "valueFrom" in variable:
+                assert variable.pop("valueFrom")["fieldRef"]["fieldPath"] == "metadata.namespace"
+                variable["value"] = made["metadata"]["namespace"]
         # Memory limits need a cgroup that not every machine lends.
         container.pop("resources", None)
         mounts = container.setdefault("volumeMounts", [])
