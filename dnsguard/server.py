@@ -159,7 +159,9 @@ class Server:
         keep_pins = await keeping_pins(settings, driver.engine)
         listening = [_shown(udp) for udp, _ in pairs]
         reading = self._reading(driver, True)
-        return await open_control(places, reading, listening, settings.takeover, keep_pins)
+        return await open_control(
+            places, reading, listening, settings.takeover, keep_pins, driver.flush
+        )
 
     def _missing(self) -> str:
         if self._stopping.is_set():
@@ -321,6 +323,7 @@ async def open_control(
     listening: Sequence[str],
     takeover: bool,
     keep_pins: Callable[[], Awaitable[str]],
+    flush: Callable[[], None],
 ) -> Control | None:
     """Open the control socket in the first of these places that can be had.
 
@@ -339,7 +342,7 @@ async def open_control(
         except (ControlError, StoreError) as error:
             why.append(str(error))
             continue
-        server = ControlServer(verbs(reading.engine, listening, keep_pins, reading))
+        server = ControlServer(verbs(reading.engine, listening, keep_pins, reading, flush))
         await server.listen(sock)
         return Control(server, file)
     logger.warning("no control socket, so no command can reach this instance: %s", "; ".join(why))

@@ -58,6 +58,7 @@ CORE_MAY_IMPORT = {
     "cachetools",
     "collections",
     "contextlib",
+    "copy",
     "dataclasses",
     "enum",
     "functools",

@@ -64,12 +64,16 @@ def cache_facts(engine: Engine, name: str, qtype: int | None, now: float) -> dic
 def explain_facts(engine: Engine, name: str, qtype: int, now: float) -> dict[str, Any]:
     """Return why a name is answered as it is. Raises `WireError` for no name."""
     engine.fold(now)
+    octets, drill, words = name_octets(name), engine.drill, {}
+    if drill is not None and drill.covers(octets):
+        engine = drill.shadow  # which answers it at present
+        words["drill"] = f"{drill.plan.words}: what is said here is as good as true, for clients"
     found = explain(engine, name, qtype, now)
     return {
-        "name": name_text(name_octets(name)),
+        "name": name_text(octets),
         "type": message_text.type_name(qtype),
         "source": found.source,
-        "words": dict(found.words),
+        "words": {**found.words, **words},
         "entry": None if found.entry is None else entry_facts(found.entry, now),
         "zone": zone_facts(found.zone, now),
     }

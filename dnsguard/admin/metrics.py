@@ -23,7 +23,14 @@ from dnsguard import __version__, clock
 from dnsguard.admin.status import LOST, Reading
 from dnsguard.core.cache import SEGMENT_NAMES
 from dnsguard.core.census import Coverage
-from dnsguard.core.counters import BUCKETS, VERDICTS, SharedCounts, StoreCounts
+from dnsguard.core.counters import (
+    BUCKETS,
+    ENDS,
+    RESULTS,
+    VERDICTS,
+    SharedCounts,
+    StoreCounts,
+)
 from dnsguard.core.engine import Engine
 from dnsguard.core.wire import RCODE_NAMES
 
@@ -48,6 +55,7 @@ class EngineCollector(Collector):
         engine.fold(now)
         yield from _queries(engine, now)
         yield from _upstreams(engine)
+        yield from _drill(engine)
         yield from _cache(engine)
         yield from _readiness(self._census.coverage, now)
         yield from _sockets(self._numbers())
@@ -151,6 +159,23 @@ def _upstreams(engine: Engine) -> Iterator[Metric]:
     for verdict in VERDICTS:
         flips.add_metric((verdict,), engine.counters.guard.get(verdict, 0))
     yield from (asked, up, trip, ignored, state, flips)
+
+
+def _drill(engine: Engine) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "dnsguard_drill_running", "1 while a drill makes upstreams look worse than they are.",
+        value=int(engine.drill is not None),
+    )  # fmt: skip
+    for name, text, label, values, counts in (
+        ("drill_lookups", "Look-ups that drills have taken, by what became of them.", "result",
+         RESULTS, engine.counters.drill),
+        ("drills", "Drills that are over, by how they ended.", "ended",
+         ENDS, engine.counters.drills),
+    ):  # fmt: skip
+        family = CounterMetricFamily(f"dnsguard_{name}", text, labels=(label,))
+        for value in values:
+            family.add_metric((value,), counts.get(value, 0))
+        yield family
 
 
 def _cache(engine: Engine) -> Iterator[Metric]:

@@ -18,6 +18,7 @@ from dnsguard.admin.watching import Watch
 from dnsguard.core.cache import SEGMENT_NAMES
 from dnsguard.core.census import RECENT_SECONDS, Coverage, Share
 from dnsguard.core.counters import SOURCES, StoreCounts
+from dnsguard.core.drill import Drill
 from dnsguard.core.engine import Engine
 from dnsguard.core.evidence import WHY
 from dnsguard.core.history import SAMPLE_SECONDS
@@ -61,6 +62,7 @@ def status(reading: Reading, now: float) -> dict[str, Any]:
         "pid": os.getpid(),
         "uptime": round(now - watch.began, 3),
         "headline": {},
+        "drill": drill_facts(engine.drill, now) if engine.drill else None,
         "zones": zones,
         "upstreams": _upstreams(reading, now),
         "answers": _answers(reading, now),
@@ -107,6 +109,25 @@ def span(seconds: float) -> str:
 def counted(number: int, one: str, many: str = "") -> str:
     """Return a number with its noun: `1 name`, `12 names`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def drill_facts(drill: Drill, now: float) -> dict[str, Any]:
+    """Return how a drill is doing, or how it went."""
+    plan, tally = drill.plan, drill.tally
+    return {
+        "words": plan.words,
+        "zone": plan.zone,
+        "kind": plan.kind,
+        "fraction": plan.fraction,
+        "abort_above": plan.abort_above,
+        "lasted": round(drill.lasted if drill.over else now - drill.began, 3),
+        "left": 0.0 if drill.over else round(max(drill.ends - now, 0.0), 3),
+        "lookups": tally.lookups,
+        "answered": tally.lookups - tally.failed - tally.broken,
+        "failed": tally.failed,
+        "broken": tally.broken,
+        "names": len(drill.names),
+    }
 
 
 # -- zones and the one sentence -----------------------------------------------------------------
@@ -158,6 +179,11 @@ def _headline(found: Mapping[str, Any]) -> dict[str, str]:
             f"{counted(first['asked'], 'question')}, for {span(first['runway'])} at least"
         )
         return {"tone": BAD, "text": text}
+    drill = found["drill"]
+    if drill:
+        text = f"A drill: {drill['words']}; {drill['failed']:,} of "
+        text += f"{counted(drill['lookups'], 'look-up')} failed; it ends in {span(drill['left'])}"
+        return {"tone": WARN, "text": text}
     down = [server for server in found["upstreams"] if server["state"] in ("down", "probing")]
     if down:
         text = f"Answering fresh, without {counted(len(down), 'upstream')}: {down[0]['upstream']}"

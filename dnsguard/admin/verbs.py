@@ -7,7 +7,7 @@ read and change is handed to `verbs`. The same words are the CLI's (see `cli/ins
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from dnsguard import __version__, clock, message_text
@@ -15,6 +15,7 @@ from dnsguard.admin import facts
 from dnsguard.admin.cache_verbs import cache_verbs
 from dnsguard.admin.control import Arguments, Facts, Verb
 from dnsguard.admin.doubt_verbs import doubt_verbs
+from dnsguard.admin.drill_verbs import drill_verbs
 from dnsguard.admin.pin_verbs import Keep, pin_verbs
 from dnsguard.admin.status import Reading, status
 from dnsguard.core.engine import Engine
@@ -22,12 +23,17 @@ from dnsguard.errors import ControlError, WireError
 
 
 def verbs(
-    engine: Engine, listening: Sequence[str], keep_pins: Keep, reading: Reading
+    engine: Engine,
+    listening: Sequence[str],
+    keep_pins: Keep,
+    reading: Reading,
+    flush: Callable[[], None],
 ) -> Mapping[str, Verb]:
     """Return the table for one engine.
 
     `listening` is where queries are answered, in words; `keep_pins` writes pins down; `reading` is
-    what a status is read from, names and all: whoever may ask here is trusted.
+    what a status is read from, names and all: whoever may ask here is trusted. `flush` sends what
+    the engine wants sent.
     """
 
     def instance(arguments: Arguments) -> Facts:
@@ -55,6 +61,7 @@ def verbs(
         **pin_verbs(engine, keep_pins),
         **cache_verbs(engine),
         **doubt_verbs(engine),
+        **drill_verbs(engine, flush),
     }
 
 

@@ -71,6 +71,16 @@ class Instance:
             if kind == "item":
                 yield found
 
+    def say(self, verb: str) -> None:
+        """Say something more while an answer is under way, which ends it."""
+        with contextlib.suppress(OSError):
+            self._sock.sendall(json.dumps({"verb": verb}).encode() + b"\n")
+
+    def follow(self, verb: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+        """Yield the items of the answer, and then what ends it."""
+        for _, found in self._replies(verb, arguments, REPLY_SECONDS):
+            yield found
+
     def _replies(
         self, verb: str, arguments: Mapping[str, Any], timeout: float | None
     ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -96,6 +106,18 @@ class Instance:
             else:
                 yield "done", reply["done"]
                 return
+
+
+def reading(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str], Any]:
+    """Return a click callback that reads one text by `read`, and says what would be right."""
+
+    def callback(_context: click.Context, _parameter: click.Parameter, text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise click.BadParameter(f"{text!r}: {error}") from None
+
+    return callback
 
 
 def reach(control: str | None = None, state_dir: str | None = None) -> Instance:

@@ -23,6 +23,7 @@ COMMANDS = {
     "top": "Watch a running dnsguard, live.",
     "explain": "Say why a name is answered as it is.",
     "doubt": "Show zones whose upstream denies too much, and decide.",
+    "drill": "Rehearse an outage on a running dnsguard.",
     "cache": "Look into a running cache, keep a copy of it, purge it.",
     "pin": "Give a name addresses that win over everything, for a while.",
     "unpin": "End such a pin.",

@@ -5,46 +5,31 @@ Without a name it lists what is pinned. The instance decides; this file reads wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from dnsguard.cli.instance import instance_options, reach
+from dnsguard.cli.instance import instance_options, reach, reading
 from dnsguard.config import units
 from dnsguard.config.addresses import read_ip, read_name
-
-T = TypeVar("T")
-
-
-def _reading(read: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, str], T]:
-    """A click callback that reads one text, and says what would be right."""
-
-    def callback(_context: click.Context, _parameter: click.Parameter, text: str) -> T:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise click.BadParameter(f"{text!r}: {error}") from None
-
-    return callback
 
 
 def _all(
     context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
 ) -> tuple[str, ...]:
-    read = _reading(read_ip)
+    read = reading(read_ip)
     return tuple(dict.fromkeys(read(context, parameter, text) for text in texts))
 
 
 @click.command(name="pin")
-@click.argument("name", default="", callback=_reading(lambda text: read_name(text) if text else ""))
+@click.argument("name", default="", callback=reading(lambda text: read_name(text) if text else ""))
 @click.argument("addresses", metavar="[ADDRESS]...", nargs=-1, callback=_all)
 @click.option(
-    "--for", "lasts", metavar="DURATION", default="1h", callback=_reading(units.read_duration),
+    "--for", "lasts", metavar="DURATION", default="1h", callback=reading(units.read_duration),
     help="How long; then it ends by itself. [1h]",
 )  # fmt: skip
 @click.option(
-    "--ttl", metavar="DURATION", default="30s", callback=_reading(units.read_duration),
+    "--ttl", metavar="DURATION", default="30s", callback=reading(units.read_duration),
     help="How long clients may keep it. [30s]",
 )  # fmt: skip
 @instance_options

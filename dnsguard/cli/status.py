@@ -29,6 +29,8 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     headline = found["headline"]
     yield f"{MARKS[headline['tone']]}  {headline['text']}"
     yield ""
+    if found["drill"]:
+        yield f"drill     {drill_line(found['drill'])}"
     for zone in found["zones"]:
         yield f"zone      {zone['words']}"
     for server in found["upstreams"]:
@@ -53,6 +55,14 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         for event in found["events"][:EVENTS_SHOWN]:
             yield f"{event['ago']:>8.0f} s ago  {event['text']}"
+
+
+def drill_line(drill: Mapping[str, Any]) -> str:
+    """How a drill is doing."""
+    return (
+        f"{drill['words']}: {drill['lookups']:,} look-ups, {drill['failed']:,} failed, "
+        f"{drill['left']:.0f} s to go"
+    )
 
 
 def answers(found: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dnsguard.cli.instance import instance_options, reach
-from dnsguard.cli.status import MARKS, answers, mebibytes
+from dnsguard.cli.status import MARKS, answers, drill_line, mebibytes
 from dnsguard.errors import ControlError
 
 EVERY_SECONDS = 1.0
@@ -53,6 +53,8 @@ def screen(found: Mapping[str, Any], width: int, height: int) -> Group:
     colour = TONES[headline["tone"]]
     sentence = Text(f"{MARKS[headline['tone']]}  {headline['text']}", f"bold {colour}")
     parts: list[Any] = [Panel(sentence, border_style=colour)]
+    if found["drill"]:
+        parts.append(Text(f"drill: {drill_line(found['drill'])}", "yellow"))
     parts += [_zones(found["zones"]), _upstreams(found["upstreams"], width), _sources(found, width)]
     parts.append(Text(found["readiness"]["words"]))
     parts.append(Text(_memory(found), "dim"))

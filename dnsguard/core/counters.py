@@ -17,6 +17,7 @@ BUCKETS = (
 
 SOURCES = ("hit", "stale", "upstream", "pin", "synthesized", "failure")
 VERDICTS = ("believed", "held", "restored", "disputed", "observed")  # of the guard
+RESULTS, ENDS = ("answered", "failed", "broken"), ("finished", "aborted")  # of drills
 STALE_WINDOW = 60.0  # seconds over which the oldest stale answer is reported
 
 
@@ -74,9 +75,9 @@ class Counters:
     """The numbers of one engine."""
 
     __slots__ = (
-        "_oldest", "_oldest_before", "_window", "answers", "coalesced", "found", "guard", "ignored",
-        "latency", "loops", "malformed", "prefetches", "queries", "searches", "shed", "stale",
-        "upstream",
+        "_oldest", "_oldest_before", "_window", "answers", "coalesced", "drill", "drills", "found",
+        "guard", "ignored", "latency", "loops", "malformed", "prefetches", "queries", "searches",
+        "shed", "stale", "upstream",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -84,6 +85,8 @@ class Counters:
         self.answers: defaultdict[tuple[str, int], int] = defaultdict(int)  # (source, rcode)
         self.stale: defaultdict[str, int] = defaultdict(int)  # reason
         self.guard: defaultdict[str, int] = defaultdict(int)  # verdict on a denial of a good name
+        self.drill: defaultdict[str, int] = defaultdict(int)  # look-ups, by result
+        self.drills: defaultdict[str, int] = defaultdict(int)  # how they ended
         self.upstream: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self.ignored: defaultdict[str, int] = defaultdict(int)  # upstream datagrams not accepted
         self.latency = Histogram()

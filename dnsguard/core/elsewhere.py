@@ -9,9 +9,9 @@ known here: a search is an action, and its result comes back through `found` and
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from dnsguard.core import reply
 from dnsguard.core.actions import Actions
 from dnsguard.core.entry import Entry
 from dnsguard.core.kept import restore
@@ -40,12 +40,11 @@ class Search:
 
 
 class Elsewhere:
-    """All searches of one engine. `answer` says to a client what an entry holds."""
+    """All searches of one engine."""
 
-    def __init__(self, engine: Engine, answer: Callable[[Entry, Query, float], None]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._out: Actions = engine.out
-        self._answer = answer
         self._searches: dict[bytes, Search] = {}
         self._misses: OrderedDict[bytes, float] = OrderedDict()  # until when it is not looked for
 
@@ -90,6 +89,16 @@ class Elsewhere:
             for query, _, _ in search.waiters:
                 self._answer(entry, query, now)
         return True
+
+    def _answer(self, entry: Entry, query: Query, now: float) -> None:
+        """Answer a query that was about to fail from an entry that has come."""
+        engine = self._engine
+        if now < entry.expires:
+            self._out.replies.append((query.client, reply.fresh(entry, query, now)))
+            engine.counters.answers["hit", entry.rcode] += 1
+        else:
+            reason = "outage" if entry.zone.outage else entry.reason
+            engine.answering.stale(entry, query, reason, now)
 
     def nowhere(self, key: bytes, now: float) -> None:
         """Nobody knows `key`, or nobody has said so in time: its clients get their failure."""

@@ -11,6 +11,7 @@ what failed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from dnsguard.core import reply
 from dnsguard.core.actions import Actions, Notice
@@ -51,6 +52,9 @@ from dnsguard.core.wire import (
 )
 from dnsguard.core.zones import Server, ZoneState, build_zones
 
+if TYPE_CHECKING:
+    from dnsguard.core.drill import Drill
+
 META_FIRST, META_LAST = 249, 254  # TKEY to MAILA: never data, see RFC 6895 section 3.1
 _POSITIVE = Kind.POSITIVE  # an enum's members are slow to look up where every miss passes
 _FETCHED = ("upstream", 0)
@@ -62,7 +66,7 @@ class Engine:
 
     `policy` is the operator's will, `chance` the source of randomness, `now` the present instant
     in seconds of a clock that never steps. `is_ours` tells whether a query that looks exactly like
-    one of our own came from one of our own sockets.
+    one of our own came from one of our own sockets; `cache` is one of another kind than usual.
     """
 
     def __init__(
@@ -71,30 +75,30 @@ class Engine:
         chance: Chance,
         now: float,
         is_ours: Callable[[object, Ask], bool] = lambda client, ask: True,
+        cache: Cache | None = None,
     ) -> None:
         self.policy = policy
         self.out = Actions()
         self.counters = Counters()
         octets = policy.cache.max_bytes
-        self.cache = Cache(int(octets * (1 - PACKETS_SHARE)))
+        self.cache = Cache(int(octets * (1 - PACKETS_SHARE))) if cache is None else cache
         self.failures = Failures()
         self.unanswered = Unanswered()
         self.cache.on_loss = self.unanswered.evicted
         self.answering = Answering(octets, self.out, self.counters, now)
-        self.datagrams = self.answering.datagrams
-        self.streams = self.answering.streams
-        self._stale = self.answering.stale
-        self._refuse = self.answering.refuse
+        self.datagrams, self.streams = self.answering.datagrams, self.answering.streams
+        self._stale, self._refuse = self.answering.stale, self.answering.refuse
         self.zones = build_zones(policy, now, {})
         self.schema = schema_of(policy.kubernetes, self.cache.index)
-        self.pins = Pins(pins_of(policy))
-        self._pinned = self.pins.table  # nearly always empty, which costs a query nothing
-        self.autopath = Autopath(policy.kubernetes, self.client, self.out, self.answering)
+        self.share_pins(Pins(pins_of(policy)))
+        self.autopath = Autopath(policy.kubernetes, self.take, self.out, self.answering)
         self.asking = Asking(
             policy, chance, self.out, self.counters,
-            self._landed, self._crashed, self._zone_changed, self._holds,
+            self._landed, self._crashed, self._zone_changed, self.cache.index.__contains__,
         )  # fmt: skip
         self.sending = self.asking.sending
+        self.client = self.take  # a client's message; while a drill runs, the drill takes it first
+        self.drill: Drill | None = None
         self.answer = self.asking.answer  # an upstream's message
         self.failed = self.asking.failed  # the network's word that there will be none
         self.learned: Learned | None = None  # set by who keeps answers through a restart
@@ -110,7 +114,7 @@ class Engine:
 
     # -- a client's message -----------------------------------------------------------------
 
-    def client(self, data: bytes, client: object, now: float, stream: bool = False) -> None:
+    def take(self, data: bytes, client: object, now: float, stream: bool = False) -> None:
         """Take a message from `client`, which is handed back with the reply."""
         try:
             query = read_query(data, client, now, stream)
@@ -153,7 +157,7 @@ class Engine:
                 self._wait(query, data, entry.zone, entry, now)
                 return
             if verdict is not Verdict.DEAD:
-                if self._loops(query, data, now):
+                if self.is_loop(query, data, now):
                     return
                 if verdict is Verdict.STALE:
                     self._stale(entry, query, reason, now, data, until(entry, now))
@@ -173,7 +177,7 @@ class Engine:
             early = entry.expires - entry.ttl * self.policy.prefetch.fraction
             if now < early:
                 tick = min(tick, early)
-            elif self._loops(query, data, now):
+            elif self.is_loop(query, data, now):
                 return
             else:
                 self.refreshing.ahead(entry, now)
@@ -242,7 +246,7 @@ class Engine:
         else:
             self._refuse(query, SERVFAIL, 0, "too many questions under way")
 
-    def _loops(self, query: Query, data: bytes, now: float) -> bool:
+    def is_loop(self, query: Query, data: bytes, now: float) -> bool:
         """True if this query is one of our own asks, come back to us."""
         flight = self.asking.flights.get(query.key)
         return flight is not None and self._loop.broken(flight, query, data, now)
@@ -297,6 +301,11 @@ class Engine:
             flight.waiters = []
         return True
 
+    def share_pins(self, pins: Pins) -> None:
+        """Answer from these pins."""
+        self.pins = pins
+        self._pinned = pins.table  # nearly always empty, which costs a query nothing
+
     def pin(self, pin: Pin) -> bool:
         """Answer a name from a pin from now on; False if there are too many."""
         self.answering.forget()
@@ -348,21 +357,10 @@ class Engine:
             self.counters.latency.observe(now - query.at)
             self._fail(query, flight.zone, code, text, now)
 
-    def _found(self, entry: Entry, query: Query, now: float) -> None:
-        """Answer a query that was about to fail from an entry that has come."""
-        if now < entry.expires:
-            self.out.replies.append((query.client, reply.fresh(entry, query, now)))
-            self.counters.answers["hit", entry.rcode] += 1
-        else:
-            self._stale(entry, query, "outage" if entry.zone.outage else entry.reason, now)
-
     def look_elsewhere(self) -> Elsewhere:
         """Ask others before a client gets SERVFAIL, from now on; whoever can do so calls this."""
-        self.elsewhere = self.elsewhere or Elsewhere(self, self._found)
+        self.elsewhere = self.elsewhere or Elsewhere(self)
         return self.elsewhere
-
-    def _holds(self, key: bytes) -> bool:
-        return key in self.cache.index
 
     def _zone_changed(self, zone: ZoneState, now: float) -> None:
         """A zone went into outage or came out of it: no finished reply may outlive that."""
@@ -381,7 +379,7 @@ class Engine:
         if self.schema is None:
             return
         for flight in self.asking.flights.values():
-            if flight.zone is not zone or not flight.waiters or self._holds(flight.key):
+            if flight.zone is not zone or not flight.waiters or flight.key in self.cache.index:
                 continue
             denial = self.schema.denial(flight.key, zone, now)
             if denial is not None:
@@ -406,6 +404,8 @@ class Engine:
             elif isinstance(thing, Search):
                 assert self.elsewhere is not None
                 self.elsewhere.nowhere(thing.key, now)
+            elif thing is self.drill:
+                self.drill.due(now)
             else:
                 assert isinstance(thing, Keep)
                 self.refreshing.kept(thing, self.zones.find(thing.key), now)
@@ -436,11 +436,14 @@ class Engine:
 
     def shutdown(self, now: float) -> None:
         """Answer everything that still waits; what is asked after this is not answered."""
+        if self.drill is not None:
+            self.drill.end("dnsguard is stopping", now)
         if self.elsewhere is not None:
             self.elsewhere.end(now)
             self.elsewhere = None
         for flight in list(self.asking.flights.values()):
             self._abort(flight, EDE_UNREACHABLE, "dnsguard is stopping", now)
+        self.out.asks.clear()
 
     def _abort(self, flight: Flight, code: int, text: str, now: float) -> None:
         self._crashed(flight, code, text, now)

@@ -83,6 +83,15 @@ class Guard:
         self.policy, self.canaries, self.domain = other.policy, other.canaries, other.domain
         return self
 
+    def twin(self) -> Guard:
+        """Return another guard that has heard the same so far; it is in no doubt."""
+        twin = Guard(self.policy, self.domain)
+        twin._pools = {pool: dict(names) for pool, names in self._pools.items()}
+        twin._flips = dict(self._flips)
+        twin._disputed = dict(self._disputed)
+        twin._asked = list(self._asked)
+        return twin
+
     # -- what was heard ---------------------------------------------------------------------
 
     def affirmed(self, key: bytes, pool: Pool, now: float) -> None:

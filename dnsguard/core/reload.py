@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 def obey(engine: Engine, policy: Policy, now: float) -> None:
     """Have the engine follow another policy from now on."""
+    if engine.drill is not None:
+        engine.drill.end("the settings have changed", now)
     servers = {s.upstream: s for zone in engine.zones.all for s in zone.servers}
     for server in servers.values():
         server.zones = []

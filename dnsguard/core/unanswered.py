@@ -46,6 +46,10 @@ class Unanswered:
         if entry.hits >= HITS_TO_PROTECT:
             self.note(entry.key, EVICTED, entry.asked)
 
+    def why(self, key: bytes) -> str | None:
+        """Return why nothing is kept to answer `key` with, if that was noted."""
+        return self._seen.get(key, (0.0, None))[1]
+
     def since(self, instant: float) -> Iterator[tuple[bytes, str]]:
         """Yield (key, why) for what was asked at `instant` or later."""
         for key, (at, why) in self._seen.items():

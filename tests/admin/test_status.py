@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
 
 from dnsguard import clock
+from dnsguard.admin.metrics import Exporter
+from dnsguard.admin.page.sections import sections
 from dnsguard.admin.status import Reading, counted, span, status
 from dnsguard.admin.watching import EVENTS_MAX, Watch
 from dnsguard.core.actions import Notice
 from dnsguard.core.counters import SOURCES, StoreCounts
+from dnsguard.core.drill import Plan, begin
 from tests.net.running import Scene, later, on_a_loop, scene
 
 
@@ -124,3 +128,32 @@ def test_nouns_follow_their_numbers() -> None:
     assert [counted(n, "name") for n in (1, 2, 1200)] == ["1 name", "2 names", "1,200 names"]
     assert counted(2, "query", "queries") == "2 queries"
     assert len(SOURCES) == len(set(SOURCES))
+
+
+@on_a_loop
+async def test_a_drill_is_seen_while_it_runs() -> None:
+    async with scene() as stage:
+        engine = stage.proxy.driver.engine
+        watch = Watch(engine)
+        await stage.udp.resolve("www.test")
+        assert seen(stage, watch)["drill"] is None
+        plan = Plan("test.", "silent", 60.0, 1.0)
+        assert not isinstance(begin(engine, plan, Random(1), clock.now()), str)
+        await stage.udp.resolve("www.test")
+        later(10.0)
+        found = seen(stage, watch)
+        assert found["headline"]["tone"] == "warn"
+        assert found["headline"]["text"].startswith(
+            "A drill: all names in test as if every upstream were silent; 0 of 1 look-up failed; "
+            "it ends in "
+        )
+        drill = found["drill"]
+        assert (drill["zone"], drill["kind"], drill["lookups"]) == ("test.", "silent", 1)
+        assert drill["left"] == pytest.approx(50, abs=2)
+        parts = sections(found)
+        assert "<h2>A drill runs</h2>" in parts["drill"]
+        assert parts["said"].startswith("a drill runs; ")
+        scraped = Exporter(Reading(engine, watch, stage.proxy.driver.numbers)).registry
+        assert scraped.get_sample_value("dnsguard_drill_running") == 1
+        assert scraped.get_sample_value(
+            "dnsguard_drill_lookups_total", {"result": "answered"}) == 1  # fmt: skip

@@ -25,6 +25,7 @@ from dnsguard.core.flights import PROBING, Ask, Flight
 from dnsguard.core.wire import KEY_TAILS, read_query
 
 MADE_UP = "synthesized.dnsguard.invalid."
+REHEARSED = "drill.dnsguard.invalid."
 SLACK = 0.02  # seconds: a slot of the timer wheel, a late wake-up, and rounding
 EDNS_AGAIN = 3  # a question may be sent once more without EDNS, with a cookie, and over TCP
 
@@ -108,6 +109,7 @@ class Watch:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.shadow: Engine | None = None  # of a drill: its outages are as good as real ones
         self._waiting: dict[int, Asked] = {}
         self._versions: dict[tuple[bytes, tuple[str, ...]], Version] = {}
         self._flights: dict[int, Flight] = {}
@@ -178,6 +180,11 @@ class Watch:
             assert [code for code, _ in found.ede] == ([4] if found.edns else [])
         elif any(MADE_UP in record for record in found.sign):
             self._made_up(key, found, now)
+        elif any(REHEARSED in record for record in found.sign):
+            assert self.shadow is not None, "denied by a drill that there never was"
+        elif self.engine.drill is not None and self.engine.drill.covers(query.key[:-5]):
+            said = found.rcode not in ("NOERROR", "NXDOMAIN")
+            assert said or (key, found.sign) in self._versions, "nobody ever said that"
         elif found.rcode in ("NOERROR", "NXDOMAIN") and not found.flags & dns.flags.TC:
             self._aged(key, found, now)
 
@@ -193,7 +200,8 @@ class Watch:
 
     def _made_up(self, key: bytes, found: Read, now: float) -> None:
         """An answer that nobody gave: in an outage only, and never over what is remembered."""
-        assert self.engine.zones.find(key).outage, "made up without need"
+        engines = [self.engine, *([self.shadow] if self.shadow else [])]
+        assert any(e.zones.find(key).outage for e in engines), "made up without need"
         entry = self.engine.cache.get(key)
         assert entry is None or now >= entry.dies(), "made up over what is remembered"
         assert found.rcode in ("NOERROR", "NXDOMAIN")

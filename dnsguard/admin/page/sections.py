@@ -37,6 +37,7 @@ def sections(state: Mapping[str, Any]) -> dict[str, str]:
         "title": f"{MARKS[tone]} {word} · dnsguard",
         "said": escape(_said(state)),
         "headline": headline(state),
+        "drill": _drill(state["drill"]),
         "zones": _zones(state["zones"]),
         "upstreams": _upstreams(state["upstreams"]),
         "answers": _answers(state["answers"], state["stale"]),
@@ -65,7 +66,8 @@ def _said(state: Mapping[str, Any]) -> str:
         for server in state["upstreams"]
         if server["state"] in ("down", "probing")
     ]
-    return "; ".join(zones + dead)
+    drill = ["a drill runs"] if state["drill"] else []
+    return "; ".join(drill + zones + dead)
 
 
 def badge(word: str) -> str:
@@ -92,6 +94,23 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], emp
     return (
         f'<div class="scroll"><table><caption class="quiet">{escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _drill(drill: Mapping[str, Any] | None) -> str:
+    """Nothing, as long as everything that is seen is real."""
+    if drill is None:
+        return ""
+    facts = (
+        ("Ends in", span(drill["left"])),
+        ("Look-ups", f"{drill['lookups']:,}, for {drill['names']:,} names"),
+        ("Failed", f"{drill['failed']:,}; above {drill['abort_above']:.3g} of all it is ended"),
+    )
+    told = "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in facts)
+    return (
+        f"<h2>A drill runs</h2><p>{escape(drill['words'])}. Clients are answered as they would be "
+        "then; health, cache and alerts below speak of the real upstreams.</p>"
+        f"<dl>{told}</dl>"
     )
 
 
