@@ -24,7 +24,7 @@ SETUP_FAILED := setting up $(VENV) failed: pip says why above. It needs a packag
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help run test check image e2e chaos storms fuzz differ floods wheel lock sbom audit lint format bench outage clean
+.PHONY: help run test check image e2e chaos storms replays fuzz differ floods wheel lock sbom audit lint format bench outage clean
 
 help: ## this list
 	@echo "dnsguard: a DNS caching proxy that keeps answering when cluster DNS does not"
@@ -58,6 +58,9 @@ chaos: $(DEV) ## kills at every system call of the store, broken disks, broken n
 
 storms: $(DEV) ## seeded storms around the engine (ARGS="--seeds 0-1000", or --seed N to replay)
 	@$(BIN)/python -m tests.core.storms $(ARGS)
+
+replays: $(DEV) ## the library of outages, every promise watched (ARGS="--seeds 50")
+	@$(BIN)/python -m tests.sim.replays $(ARGS)
 
 differ: $(DEV) ## what clients are answered, beside Unbound and BIND (needs unbound and named)
 	@$(BIN)/python -m tests.fuzz.differ $(ARGS)
