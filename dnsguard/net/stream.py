@@ -29,6 +29,9 @@ CONNECT_SECONDS = 2.0  # half of a cold name's life: time for one more try
 IDLE_SECONDS = 10.0  # as CoreDNS's forward does: longer than a burst, shorter than a rollout;
 # a server that says less (RFC 7828) is taken at its word, so that its end is not found by asking
 AGE_SECONDS = 60.0
+# A connection that has been asked and has said nothing for so long is left alone: what it led to
+# may be gone, and the kernel would send to it for a quarter of an hour (tcp(7), tcp_retries2).
+MUTE_SECONDS = 1.0
 PENDING_MAX = 1000  # asks on one connection; RFC 7766 sets no limit, an id has 65,536 values
 
 
@@ -41,6 +44,7 @@ class Connection(asyncio.Protocol):
         self.pending: dict[int, Ask] = {}
         self.opened = self.used = now
         self.idle = IDLE_SECONDS
+        self.asked = float("inf")  # when it was asked first of what it has not answered since
         self.served = 0
         self.transport: asyncio.Transport | None = None
         self.tls: SSLObject | None = None
@@ -56,6 +60,7 @@ class Connection(asyncio.Protocol):
         self.pending[number] = ask
         ask.id = number
         self.used = now
+        self.asked = min(self.asked, now)
         wire = frame(number.to_bytes(2, "big") + ask.wire)
         if self.transport is None:
             self._early.append(wire)
@@ -73,6 +78,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         now = self._streams.clock()
+        self.asked = float("inf")
         engine = self._streams.engine
         for message in self._frames.feed(data):
             if len(message) < 2:
@@ -125,6 +131,7 @@ class Streams:
                 or len(connection.pending) >= PENDING_MAX
                 or now - connection.opened > AGE_SECONDS
                 or now - connection.used > connection.idle
+                or now - connection.asked > MUTE_SECONDS
             ):
                 connection = self._open(server, now)
             connection.send(ask, now)
@@ -184,6 +191,7 @@ class Streams:
             for number in [n for n, ask in pending.items() if ask.flight.over]:
                 del pending[number]
             old = now - connection.opened > AGE_SECONDS
+            old = old or self._current.get(connection.server) is not connection
             if not pending and (old or now - connection.used > connection.idle):
                 self._forget(connection)
 

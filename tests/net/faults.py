@@ -18,19 +18,35 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import dns.edns
 import dns.flags
 import dns.message
 
 from tests.core.build import query
+from tests.net.faults_machine import (
+    DAY,
+    DESCRIPTORS,
+    Group,
+    bound,
+    every_clock,
+    hold,
+    let_go,
+    starve,
+    step,
+    step_back,
+    unbound,
+    wall_clock,
+)
 
 UP, VIP, OTHER, HERE = "10.9.0.1", "10.96.0.10", "10.9.0.3", "10.9.0.2"
 NAMES = [f"web{number}.cluster.local" for number in range(40)]
 RECHECK = 1.0
 PATIENCE = 1.9  # seconds: `stale.client_timeout` is at most 1.8
+CACHE, MEMORY = 16 << 20, 80 << 20  # octets; what a sidecar's memory is bounded to for that cache
 PACKETS_MAX = 12  # a second, to an upstream that is gone
 
 
@@ -74,7 +90,16 @@ class Row:
 class World:
     """The two namespaces, the upstream in one and dnsguard in the other."""
 
-    def __init__(self, *arguments: str, upstream: str = UP) -> None:
+    def __init__(
+        self, *arguments: str, upstream: str = UP, folder: Path | None = None,
+        before: Sequence[str] = (), environ: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.folder = folder or Path()
+        self.before = before
+        self.environ = environ or {}
+        self.memory = MEMORY
+        self.group: Group | None = None
+        self.holder: subprocess.Popen[str] | None = None
         self.tag = f"dg{os.getpid()}"
         self.up, self.down = f"{self.tag}u", f"{self.tag}d"
         self.upstream_url = upstream
@@ -98,16 +123,23 @@ class World:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in (self.server, self.behaviour):
+        for process in (self.server, self.behaviour, self.holder):
             if process is not None:
-                process.send_signal(signal.SIGCONT)
-                process.kill()
-                process.wait()
-                for pipe in (process.stdin, process.stdout, process.stderr):
-                    if pipe is not None:
-                        pipe.close()
+                _end(process)
+        if self.group is not None:
+            self.group.remove()
         for name in (self.up, self.down):
             sh("ip", "netns", "del", name, quiet=True)
+
+    def kill(self) -> None:
+        """Kill dnsguard."""
+        assert self.server is not None
+        _end(self.server)
+
+    def stop_holder(self) -> None:
+        """End the client that holds connections."""
+        assert self.holder is not None
+        _end(self.holder)
 
     def inside(self, name: str, *words: str) -> None:
         sh("ip", "netns", "exec", name, *words)
@@ -146,11 +178,13 @@ class World:
 
     def start_server(self) -> None:
         command = [
-            "ip", "netns", "exec", self.down, sys.executable, "-m", "dnsguard", "serve",
-            "--listen", "127.0.0.1:5300", "--admin", "off", "--upstream", self.upstream_url,
+            "ip", "netns", "exec", self.down, *self.before, sys.executable, "-m", "dnsguard",
+            "serve", "--listen", "127.0.0.1:5300", "--admin", "off",
+            "--upstream", self.upstream_url,
             "--set", f"stale.recheck={RECHECK}s", *self.arguments,
         ]  # fmt: skip
         environ = {k: v for k, v in os.environ.items() if not k.startswith("DNSGUARD_")}
+        environ.update(self.environ)
         self.server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environ)
         assert self.server.stderr is not None
         for line in self.server.stderr:
@@ -158,18 +192,46 @@ class World:
                 return
         raise SystemExit("serve did not start")
 
+    def run(self, module: str, *arguments: str) -> list[str]:
+        """Run a module where dnsguard and its clients are; return the lines that it wrote."""
+        child = subprocess.run(
+            ["ip", "netns", "exec", self.down, sys.executable, "-m", module, *arguments],
+            stdout=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
+        return child.stdout.splitlines()
+
+    def until_fresh(self, name: str) -> float:
+        """Ask until an answer is fresh; return how many seconds that took."""
+        begun = time.monotonic()
+        while time.monotonic() - begun < 30:
+            (heard,) = self.ask([name])
+            if heard.rcode == 0 and heard.data and not heard.ede:
+                break
+            time.sleep(0.1)
+        return time.monotonic() - begun
+
+    def ask_all(self) -> None:
+        """Ask for every name once."""
+        self.ask(NAMES)
+
     def ask(self, names: Sequence[str]) -> list[Heard]:
         """Ask from inside the namespace, one name after the other."""
-        child = subprocess.run(
-            ["ip", "netns", "exec", self.down, sys.executable, "-m", "tests.net.faults", "--ask",
-             *names], capture_output=True, text=True, check=True,
-        )  # fmt: skip
         found = []
-        for line in child.stdout.splitlines():
+        for line in self.run("tests.net.faults", "--ask", *names):
             rcode, took, ede, *data = line.split(" ")
             codes = [int(code) for code in ede.split(",") if code != "-"]
             found.append(Heard(int(rcode), data, codes, float(took)))
         return found
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Kill a process, whatever it is doing, and close what it was heard by."""
+    process.send_signal(signal.SIGCONT)
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def asked(names: Sequence[str]) -> Iterator[str]:
@@ -200,12 +262,27 @@ def asked(names: Sequence[str]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Fault:
-    """How to begin and to end it. `gone` is whether the upstream cannot be had at all meanwhile."""
+    """How to begin and to end it.
+
+    `gone` is whether the upstream cannot be had at all meanwhile, `dead` whether everything that
+    is remembered has come to its end; `before` stands before the server's command, and `environ`
+    is what its environment has besides.
+    """
 
     begin: Callable[[World], object]
     end: Callable[[World], object]
     gone: bool = True
     upstream: str = UP
+    dead: bool = False
+    before: tuple[str, ...] = ()
+    environ: Callable[[Path], Mapping[str, str]] = lambda _: {}
+    also: tuple[str, ...] = ()  # promises that are judged besides
+
+    def shows(self) -> set[str]:
+        """The promises that this fault puts to the test."""
+        if self.dead:
+            return {"P2", "P7", "P3", *self.also}
+        return {"P1", "P3", "P7", *self.also} | ({"P5", "P9"} if self.gone else set())
 
 
 def _told(order: str, gone: bool = True, upstream: str = UP) -> Fault:
@@ -238,11 +315,14 @@ def _kill(world: World) -> None:
     assert world.server is not None
     time.sleep(1.5)  # the flush interval is a second
     world.tell("silent")
-    world.server.kill()
-    world.server.wait()
-    assert world.server.stderr is not None
-    world.server.stderr.close()
+    world.kill()
     world.start_server()
+
+
+def _move(world: World) -> None:
+    """Have new connections go elsewhere, and those that are open lead to where nobody is."""
+    world.nft(world.down, _flow(OTHER))
+    world.nft(world.up, HOOK + f"ip daddr {UP} tcp dport 53 drop; }}")
 
 
 STOPPED = [60.0]
@@ -260,6 +340,7 @@ FAULTS: dict[str, Fault] = {
     "answers twice": _told("twice", gone=False),
     "answers out of order": _told("shuffled", gone=False),
     "answers from another port": _told("port"),
+    "answers to another port of ours": _told("astray"),
     "upstream stopped (SIGSTOP)": Fault(
         lambda w: w.signal(signal.SIGSTOP), lambda w: w.signal(signal.SIGCONT)
     ),
@@ -285,18 +366,77 @@ FAULTS: dict[str, Fault] = {
         upstream=VIP,
     ),
     "dnsguard stopped for a minute (SIGSTOP)": Fault(_stop, lambda w: w.tell("ok")),
-    "dnsguard killed (kill -9) and started again": Fault(_kill, lambda w: w.tell("ok")),
+    "dnsguard killed (kill -9) and started again": Fault(
+        _kill, lambda w: w.tell("ok"), also=("P4",)
+    ),
+    "address moved under an open connection (conntrack), upstream over TCP": Fault(
+        _move, lambda _: None, gone=False, upstream=f"tcp://{VIP}"
+    ),
+    "wall clock a day ahead": Fault(step(DAY), step_back, environ=wall_clock, also=("P2",)),
+    "wall clock a day behind": Fault(step(-DAY), step_back, environ=wall_clock, also=("P2",)),
+    "wall clock a day ahead after a kill": Fault(
+        step(DAY, killed=True), step_back, environ=wall_clock, also=("P2", "P4")
+    ),
+    "wall clock a day behind after a kill": Fault(
+        step(-DAY, killed=True), step_back, environ=wall_clock, also=("P2", "P4")
+    ),
+    "wall clock four days ahead after a kill": Fault(
+        step(4 * DAY, killed=True), step_back, environ=wall_clock, also=("P2", "P4")
+    ),
+    "the machine slept for an hour (every clock ahead)": Fault(
+        step(3600), lambda w: w.tell("ok"), environ=every_clock
+    ),
+    "the machine slept for four days": Fault(
+        step(4 * DAY), lambda w: w.tell("ok"), dead=True, environ=every_clock
+    ),
+    "memory bounded (control group), a flood of names": Fault(bound, unbound, also=("P6",)),
+    "killed for memory under load (OOM) and started again": Fault(
+        starve, unbound, also=("P4",)
+    ),
+    "64 descriptors, 200 connections": Fault(
+        hold, let_go, before=("prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"), also=("P6",)
+    ),
 }  # fmt: skip
+
+
+PROMISES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9")
+# What is put to the test elsewhere, each by one command or test: a row of the table too.
+ELSEWHERE: dict[str, tuple[str, set[str]]] = {
+    "system calls of the network that fail, signals at them": (
+        "tests/net/faults_calls.py", {"P1", "P3", "P7"}),
+    "killed at every system call of the store": ("tests/store/test_chaos.py", {"P1", "P4", "P9"}),
+    "every system call of the store fails": ("tests/store/test_chaos.py", {"P1", "P4", "P7"}),
+    "disk full, disk read-only, files cut and turned": (
+        "tests/store/test_chaos.py", {"P1", "P4", "P7"}),
+    "a million names that nobody has asked before": ("benchmarks/floods.py", {"P1", "P6", "P7"}),
+    "three times the questions that can be under way": ("benchmarks/floods.py", {"P1", "P6", "P7"}),
+    "2,000 connections that idle or dribble": ("benchmarks/floods.py", {"P6", "P7"}),
+    "mass denials and mass empty answers": ("tests/core/test_guarding.py", {"P2", "P8", "P9"}),
+    "seeded storms of all of it, in virtual time": (
+        "tests/core/storms.py", {"P1", "P2", "P3", "P5", "P6", "P7", "P8", "P9"}),
+    "mutated messages at both faces of a running server": (
+        "tests/fuzz/faces.py", {"P6", "P7"}),
+}  # fmt: skip
+
+
+def table() -> str:
+    """Return the table of faults and promises in docs/hardening.md: what is judged under which."""
+    lines = ["| fault | by | " + " | ".join(PROMISES) + " |", "|---|---|" + "---|" * len(PROMISES)]
+    rows = {name: ("tests/net/faults.py", fault.shows()) for name, fault in FAULTS.items()}
+    for name, (place, shown) in {**rows, **ELSEWHERE}.items():
+        marks = ["x" if promise in shown else "" for promise in PROMISES]
+        lines.append(f"| {name} | `{place}` | " + " | ".join(marks) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def play(name: str) -> Row:
     """Play one fault and return what was seen."""
     fault, row = FAULTS[name], Row(name)
     with (
-        tempfile.TemporaryDirectory(prefix="dnsguard-fault-") as folder,
-        World("--state-dir", folder, upstream=fault.upstream) as world,
+        tempfile.TemporaryDirectory(prefix="dnsguard-fault-") as name_of_folder,
+        _world(fault, Path(name_of_folder)) as world,
     ):
-        if fault.upstream == VIP:
+        if fault.upstream.endswith(VIP):
             world.nft(world.down, _flow(UP))
             world.inside(world.down, "ip", "route", "replace", "default", "via", UP)
         good = world.ask(NAMES)
@@ -318,15 +458,33 @@ def play(name: str) -> Row:
         row.answered = sum(heard.rcode == 0 and bool(heard.data) for heard in both)
         row.loud = sum(3 in heard.ede for heard in both)
         fault.end(world)
-        row.fresh = _until_fresh(world)
+        row.fresh = world.until_fresh(NAMES[0])
         judge(row, fault, both)
         if world.server is None or world.server.poll() is not None:
             row.broken.append("P7: it ended")
+        if fault.begin is bound and world.group is not None and world.group.kills():
+            row.broken.append("P6: killed for its memory")
+        if fault.begin is starve and world.group is not None and not world.group.kills():
+            row.broken.append("it was not killed for its memory")
     return row
+
+
+def _world(fault: Fault, folder: Path) -> World:
+    state = folder / "state"
+    return World(
+        "--state-dir", str(state), "--set", f"cache.max_bytes={CACHE}", upstream=fault.upstream,
+        folder=folder, before=fault.before, environ=fault.environ(folder),
+    )  # fmt: skip
 
 
 def judge(row: Row, fault: Fault, heard: Sequence[Heard]) -> None:
     """Hold what was seen against the promises."""
+    if fault.dead:
+        if row.answered:
+            row.broken.append(f"P2: {row.answered} served past their end")
+        if row.fresh > RECHECK + 2.0:
+            row.broken.append(f"P3: fresh after {row.fresh:.1f} s")
+        return
     if row.answered != len(heard):
         row.broken.append(f"P1: {len(heard) - row.answered} without data")
     if row.first > PATIENCE:
@@ -339,21 +497,14 @@ def judge(row: Row, fault: Fault, heard: Sequence[Heard]) -> None:
         row.broken.append(f"P3: fresh after {row.fresh:.1f} s")
 
 
-def _until_fresh(world: World) -> float:
-    begun = time.monotonic()
-    while time.monotonic() - begun < 30:
-        (heard,) = world.ask(NAMES[:1])
-        if heard.rcode == 0 and heard.data and not heard.ede:
-            break
-        time.sleep(0.1)
-    return time.monotonic() - begun
-
-
 def main(arguments: Sequence[str]) -> int:
     """Play the faults that are named, or all."""
     if arguments[:1] == ["--ask"]:
         for line in asked(arguments[1:]):
             print(line, flush=True)
+        return 0
+    if arguments[:1] == ["--table"]:
+        print(table(), end="")
         return 0
     print("| fault | answered (P1) | slowest at first | slowest later | marked stale (P9) "
           "| packets a second (P5) | fresh after (P3) | |")  # fmt: skip

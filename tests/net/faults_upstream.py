@@ -21,6 +21,7 @@ class Upstream:
     def __init__(self) -> None:
         self.manner = "ok"
         self.count = 0
+        self.streams: set[asyncio.Transport] = set()
         self.held: list[tuple[bytes, tuple[str, int]]] = []
 
     def answer(self, asked: bytes) -> bytes:
@@ -32,7 +33,7 @@ class Upstream:
     def reply(self, asked: bytes) -> list[bytes]:
         """What comes back at once."""
         self.count += 1
-        if self.manner in ("silent", "late", "port", "closed"):
+        if self.manner in ("silent", "late", "port", "closed", "astray"):
             return []
         if self.manner in RCODES:
             head = asked[:2] + bytes((0x81, 0x80 | RCODES[self.manner])) + b"\0\1\0\0\0\0\0\0"
@@ -63,6 +64,8 @@ class Datagrams(asyncio.DatagramProtocol):
         if upstream.manner == "late":
             wire = upstream.answer(data)
             asyncio.get_running_loop().call_later(5.0, self._transport.sendto, wire, addr)
+        elif upstream.manner == "astray":
+            self._transport.sendto(upstream.answer(data), (addr[0], addr[1] ^ 1))
         elif upstream.manner == "port":
             self._stranger.sendto(upstream.answer(data), addr)
 
@@ -80,6 +83,10 @@ class Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._upstream.streams.add(self._transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._upstream.streams.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         for asked in self._frames.feed(data):
@@ -106,7 +113,10 @@ async def main() -> None:
     server = await loop.create_server(lambda: Stream(upstream), "0.0.0.0", 53)
     print("ready", flush=True)
     while line := (await reader.readline()).decode().strip():
-        if line != "?":
+        if line == "drop":
+            for stream in upstream.streams:
+                stream.abort()
+        elif line != "?":
             upstream.manner = line
             if line == "closed":
                 for transport in endpoints:

@@ -193,6 +193,30 @@ async def test_an_old_connection_takes_no_new_questions() -> None:
 
 
 @on_both_loops
+async def test_a_connection_that_has_gone_mute_takes_no_new_questions() -> None:
+    """What it led to may be gone, as behind a stale conntrack entry (found by a fault)."""
+    async with scene(ONCE, scheme=TCP) as stage:
+        streams = stage.proxy.driver.streams
+        assert (await stage.udp.resolve("one.test")).addresses == [address_of("one.test")]
+        stage.upstream.behave(HELD, name="held.test")
+        stage.udp.send(ask("held.test"))
+        await stage.upstream.until(2)
+        later(module.MUTE_SECONDS - 0.5)
+        assert (await stage.udp.resolve("two.test")).addresses == [address_of("two.test")]
+        assert len(stage.upstream.streams) == 1  # it said something meanwhile
+        stage.udp.send(ask("held.test", "AAAA"))
+        await stage.upstream.until(4)
+        later(module.MUTE_SECONDS + 0.1)
+        assert (await stage.udp.resolve("three.test")).addresses == [address_of("three.test")]
+        assert len(stage.upstream.streams) == 2
+        assert len(streams) == 2  # someone waits for an answer on the first
+        stage.upstream.release()
+        await stage.udp.hear(2)
+        streams.sweep(clock.now())
+        assert len(streams) == 1
+
+
+@on_both_loops
 async def test_a_connection_takes_so_many_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PENDING_MAX", 2)
     async with scene(ONCE, scheme=TCP) as stage:
