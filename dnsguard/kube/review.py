@@ -8,13 +8,14 @@ one that the command line carries out. Knows nothing of HTTP.
 from __future__ import annotations
 
 import base64
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from dnsguard.errors import ConfigError, DnsguardError
-from dnsguard.kube.inject import Outcome, plan
+from dnsguard.kube.inject import Outcome, apply, plan
 from dnsguard.kube.profile import INJECT, Check, Profile
 from dnsguard.kube.sidecar import mapping
 
@@ -62,10 +63,12 @@ def answer(
         return _verdict(uid, "skipped", where, f"no annotation {INJECT}")
     try:
         outcome = plan(pod, namespace, profile, where, check)
+        # A patch that the API server cannot carry out would cost the pod.
+        apply(copy.deepcopy(pod), outcome.patch)
     except ConfigError as error:
         said = [f"dnsguard is not injected: {mistake}" for mistake in error.mistakes]
         return _verdict(uid, "failed", where, "; ".join(said), said)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         # The API server has yet to judge this pod; it will say better what is wrong with it.
         reason = f"dnsguard cannot make sense of it: {type(error).__name__}: {error}"
         return _verdict(uid, "failed", where, reason, [reason])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import dns.edns
 import dns.message
@@ -60,6 +61,21 @@ def answers() -> list[bytes]:
     ]  # fmt: skip
 
 
+def reviews() -> list[bytes]:
+    """Admission reviews of pods of many shapes."""
+    from tests.kube.pods import annotated, pod, review
+
+    own = {"dnsConfig": {"options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]}}
+    mounts = {"volumes": [{"name": "dnsguard-state", "emptyDir": {}}]}
+    pods = [
+        pod(), annotated({"dnsguard.io/inject": "enabled"}, **own), pod(**mounts),
+        pod(hostNetwork=True), pod(dnsPolicy="Default"), pod(initContainers=[{"name": "init"}]),
+        annotated({"dnsguard.io/inject": "disabled", "dnsguard.io/sidecar": "x"}),
+        annotated({"dnsguard.io/upstream": "10.0.0.1"}),
+    ]  # fmt: skip
+    return [review(one) for one in pods]
+
+
 def seeds(target: str) -> list[bytes]:
     """What a target begins with."""
     sections = [wire[6:12] + wire[12 + 17 :] for wire in answers()]
@@ -75,6 +91,8 @@ def seeds(target: str) -> list[bytes]:
         return list(_stored(target))
     if target == "config":
         return [text.encode() for text in SETTINGS]
+    if target == "review":
+        return reviews()
     if target == "control":
         return [json.dumps(request).encode() + b"\n" for request in CONTROL]
     return queries() + answers()
@@ -94,6 +112,8 @@ def _stored(target: str) -> Iterator[bytes]:
 
 def mutate(data: bytes, chance: random.Random) -> bytes:
     """Break one thing or a few in a message."""
+    if data[:1] == b"{" and chance.random() < 0.8:
+        return _other_json(data, chance)
     out = bytearray(data)
     for _ in range(chance.choice((1, 1, 1, 2, 4))):
         at = chance.randrange(len(out)) if out else 0
@@ -121,3 +141,46 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
         else:
             del out[at : at + chance.randrange(1, 9)]
     return bytes(out)
+
+
+VALUES: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1e400, "", "x", "\ud800", "\0", "a" * 300, "10.96.0.53", "enabled",
+    [], {}, [[]], [None], [{}], {"name": 1}, {"": {}}, [{"name": "dnsguard"}],
+    {"dnsguard.io/inject": "enabled"},
+)  # fmt: skip
+
+
+def _other_json(data: bytes, chance: random.Random) -> bytes:
+    """Put something else at one place of a document, or leave it out, or have it twice."""
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return data[: chance.randrange(len(data))]
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        places = list(_places(document))
+        if not places:
+            break
+        holder, key = chance.choice(places)
+        kind = chance.randrange(5)
+        if kind == 0:
+            del holder[key]
+        elif kind == 1:
+            other, name = chance.choice(places)
+            holder[key] = json.loads(json.dumps(other[name]))
+        elif kind == 2 and isinstance(holder, list):
+            holder.append(json.loads(json.dumps(holder[key])))
+        else:
+            holder[key] = chance.choice(VALUES)
+    return json.dumps(document).encode()
+
+
+def _places(document: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place of a document, as what holds it and where it is there."""
+    open_ = [document]
+    while open_:
+        holder = open_.pop()
+        keys = holder if isinstance(holder, dict) else range(len(holder))
+        for key in keys:
+            yield holder, key
+            if isinstance(holder[key], dict | list):
+                open_.append(holder[key])

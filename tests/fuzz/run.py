@@ -22,9 +22,10 @@ from pathlib import Path
 FOUND = Path(__file__).with_name("found")
 TARGETS = (
     "query", "answer", "engine", "names", "options", "framing", "stored", "kept", "config",
-    "control", "judged-queries", "judged-answers",
+    "control", "review", "judged-queries", "judged-answers",
 )  # fmt: skip
 COUNTS = re.compile(r"stat::number_of_executed_units: (\d+)|^executed (\d+)", re.MULTILINE)
+FACES = "faces"  # no function, but a running server: see faces.py
 LINE = 4096  # octets of an input: a message, a few records, a file of settings
 
 
@@ -32,16 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line names."""
     parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="in all (%(default)g)")
-    parser.add_argument("--target", choices=[*TARGETS, "all"], default="all")
+    parser.add_argument("--target", choices=[*TARGETS, FACES, "all"], default="all")
     parser.add_argument("--seed", type=int, default=0, help="0: another one every time")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="feed one input to --target")
     parser.add_argument("--child", choices=["guided", "blind"], help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    names = list(TARGETS) if given.target == "all" else [given.target]
+    names = [*TARGETS, FACES] if given.target == "all" else [given.target]
     if given.replay is not None:
         from tests.fuzz import targets
 
-        for name in names:
+        for name in names[: len(TARGETS)]:
             targets.TARGETS[name](given.replay.read_bytes())
         print(f"{given.replay}: no promise broken")
         return 0
@@ -58,9 +59,10 @@ def everything(names: Sequence[str], seconds: float, seed: int) -> int:
     print(f"{kind}: {len(names)} targets, {seconds:.0f} s each", flush=True)
     total = broken = 0
     for name in names:
+        child = ["run", "--child", kind, "--target", name] if name != FACES else ["faces"]
         command = [
-            sys.executable, "-m", "tests.fuzz.run", "--child", kind,
-            "--target", name, "--seconds", f"{seconds:.1f}", "--seed", str(seed),
+            sys.executable, "-m", f"tests.fuzz.{child[0]}", *child[1:],
+            "--seconds", f"{seconds:.1f}", "--seed", str(seed),
         ]  # fmt: skip
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         said = ran.stdout + ran.stderr

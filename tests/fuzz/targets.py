@@ -7,6 +7,8 @@ coverage; `make test` feeds them the corpus and a few thousand mutations of it.
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 import tempfile
 from collections.abc import Callable
@@ -33,6 +35,9 @@ from dnsguard.core.wire import (
 )
 from dnsguard.core.zones import build_zones
 from dnsguard.errors import ConfigError, ControlError, StoreError, WireError
+from dnsguard.kube.inject import apply
+from dnsguard.kube.profile import Profile
+from dnsguard.kube.review import WARNING_CHARS_MAX, NotAReview, answer as answer_review
 from dnsguard.store import rows
 from tests.fuzz import judges
 
@@ -259,6 +264,33 @@ def control(data: bytes) -> None:
     assert isinstance(facts["name"], str)
 
 
+PROFILE = Profile(upstream=("10.96.0.10",))
+_FIELDS = {"uid", "allowed", "patchType", "patch", "warnings"}
+
+
+def review(data: bytes) -> None:
+    """An admission review: its pod is let through, with a patch that can be applied; or none."""
+    try:
+        verdict = answer_review(data, PROFILE)
+    except NotAReview as error:
+        assert str(error)
+        return
+    said = json.loads(verdict.body)["response"]
+    request = json.loads(data)["request"]
+    assert (said["allowed"], said["uid"]) == (True, request["uid"])
+    assert set(said) <= _FIELDS
+    assert all(len(line) <= WARNING_CHARS_MAX for line in said.get("warnings", ()))
+    assert verdict.outcome in ("injected", "skipped", "failed")
+    if "patch" in said:
+        assert verdict.outcome == "injected"
+        pod = request["object"]
+        apply(pod, json.loads(base64.b64decode(said["patch"])))
+        again = json.loads(data)
+        again["request"]["object"] = pod
+        twice = json.loads(answer_review(json.dumps(again).encode(), PROFILE).body)["response"]
+        assert "patch" not in twice, "injected twice"
+
+
 TARGETS: dict[str, Target] = {
     "query": query,
     "answer": answer,
@@ -270,6 +302,7 @@ TARGETS: dict[str, Target] = {
     "kept": kept,
     "config": config,
     "control": control,
+    "review": review,
     "judged-queries": judges.queries,
     "judged-answers": judges.answers,
 }

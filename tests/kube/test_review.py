@@ -56,6 +56,32 @@ def test_whoever_asked_for_it_is_told_why_not(given: dict[str, Any], warned: boo
     assert ("warnings" in response) is warned
 
 
+@pytest.mark.parametrize(
+    "thing",
+    [
+        {},
+        {"spec": None},
+        {"spec": {"containers": "x"}},
+        {"spec": {"containers": [], "volumes": {"a": 1}}},
+        {"metadata": {"annotations": "x"}, "spec": {"containers": "x", "volumes": "y"}},
+    ],
+)
+def test_a_patch_that_cannot_be_carried_out_is_not_given(thing: dict[str, Any]) -> None:
+    """It would cost the pod (found by fuzzing)."""
+    response, outcome = answered(review(thing))
+    assert outcome == "failed"
+    assert "patch" not in response
+    assert "cannot make sense" in response["warnings"][0]
+
+
+def test_a_pod_as_deep_as_json_goes_is_let_through() -> None:
+    deep: Any = []
+    for _ in range(400):
+        deep = [deep]
+    response, _ = answered(review(pod(dnsConfig={"options": deep})))
+    assert response["allowed"]
+
+
 def test_a_mistake_lets_the_pod_through_with_a_warning() -> None:
     response, outcome = answered(review(annotated({"dnsguard.io/sidecar": "x" * 300 + "\n\x00"})))
     assert outcome == "failed"
