@@ -53,7 +53,7 @@ e2e: $(DEV) ## a real API server and CoreDNS through an outage, an injected pod 
 	@$(BIN)/python -m tests.e2e.parts || echo "what needs these parts fails below" >&2
 	@$(BIN)/python -m pytest -s -v -m e2e -o faulthandler_timeout=1800 tests/e2e $(ARGS)
 
-chaos: $(DEV) ## kills at every system call of the store, broken disks, broken networks (root, strace, ip, nft)
+chaos: $(DEV) ## broken disks, networks, clocks, system calls (root, strace, ip, nft, libfaketime)
 	@$(BIN)/python -m pytest -q -m chaos -o faulthandler_timeout=1200
 
 storms: $(DEV) ## seeded storms around the engine (ARGS="--seeds 0-1000", or --seed N to replay)
@@ -95,12 +95,14 @@ lock: $(DEV) ## requirements.lock anew: what runs, with hashes (from constraints
 
 sbom: $(DEV) ## dist/dnsguard.cdx.json: what runs, in CycloneDX
 	@$(BIN)/python -m venv build/sbom && build/sbom/bin/python -m pip install --quiet cyclonedx-bom
-	@mkdir -p dist && build/sbom/bin/cyclonedx-py requirements requirements.lock \
-		--output-file dist/dnsguard.cdx.json && echo "written: dist/dnsguard.cdx.json"
+	@mkdir -p dist && build/sbom/bin/cyclonedx-py requirements --pyproject pyproject.toml \
+		--output-reproducible --validate --output-file dist/dnsguard.cdx.json requirements.lock
+	@$(BIN)/python -m tests.deploy.sbom dist/dnsguard.cdx.json requirements.lock && \
+		echo "written: dist/dnsguard.cdx.json"
 
 audit: $(DEV) ## known weaknesses in what runs (asks a public data base)
 	@$(BIN)/python -m venv build/audit && build/audit/bin/python -m pip install --quiet pip-audit
-	@build/audit/bin/pip-audit --require-hashes --disable-pip --requirement requirements.lock
+	@build/audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
 .PHONY: alerts
 alerts: ## check and test the alert rules (needs promtool: Debian's package prometheus)
@@ -113,7 +115,7 @@ alerts: ## check and test the alert rules (needs promtool: Debian's package prom
 shared: $(DEV) ## the store that a fleet shares, with a real redis-server (which it needs)
 	@$(BIN)/python -m pytest -q -m shared
 
-soak: $(DEV) ## 20 minutes of load, kills and outages, every answer checked (ARGS="--minutes 5")
+soak: $(DEV) ## 20 minutes of load, kills and outages, all answers checked (ARGS="--minutes 60 --rate 300")
 	@$(BIN)/python benchmarks/soak.py $(ARGS)
 
 lint: $(DEV) ## ruff, its formatter and mypy --strict; changes nothing
