@@ -45,6 +45,7 @@ FLUSH_SECONDS = 1.0
 WRITTEN_SECONDS = 3.0  # after which an answer has been written: three times the flush interval
 PATIENCE = 6.0  # a client gives up after five
 TICK = 0.005
+PORT_MIN, PORT_MAX = 20_000, 32_768  # ip(7), ip_local_port_range: the latter is its usual start
 P99_SLACK = 5000  # microseconds: others use the machine too
 GROWTH_MAX = 1.1  # of the median of the last third of all lives over that of the first
 DISK_SLACK = 2 << 20  # octets: the log may be as large as it gets, or just have been emptied
@@ -221,12 +222,14 @@ class Soak:
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert self._server.stderr is not None
+        said = []
         while line := await self._server.stderr.readline():
             if re.search(rb"ready in \d+ ms", line):
                 life.ready = time.monotonic()
                 self._reader = asyncio.create_task(self._server.stderr.read())
                 return
-        raise SystemExit("the server did not start")
+            said.append(line.decode())
+        raise SystemExit(f"the server did not start; it said:\n{''.join(said)}")
 
     async def _load(self) -> None:
         due = time.monotonic()
@@ -357,14 +360,20 @@ def children(parent: int) -> list[int]:
 
 
 def free_port() -> int:
-    """Return a port that is free for UDP and TCP."""
+    """Return a port that is free for UDP and TCP, and below those that the kernel hands out.
+
+    Between a kill and the next start another program's client would get it otherwise.
+    """
     while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind((HOST, 0))
-            port: int = udp.getsockname()[1]
-            with contextlib.suppress(OSError):
-                tcp.bind((HOST, port))
-                return port
+        port = random.randrange(PORT_MIN, PORT_MAX)
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+            socket.socket() as tcp,
+        ):
+            udp.bind((HOST, port))
+            tcp.bind((HOST, port))
+            return port
 
 
 def main() -> int:
