@@ -1,8 +1,8 @@
 """The servers that stand beside dnsguard in `dnsguard bench outage`, set to serve stale answers.
 
 Each as its documentation recommends for that, in its usual mode; where two modes are usual, in
-both. NodeLocal DNSCache takes part as Kubernetes ships it, which is without. Nothing is installed
-here: a server that is missing is left out, with the reason.
+both. NodeLocal DNSCache takes part without, as Kubernetes ships it. Nothing is installed here: a
+server that is missing is left out, with the reason.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def rivals() -> tuple[list[Rival], list[str]]:
         except MissingError as reason:
             missing.append(f"{name} is left out: {reason}")
             continue
-        settings = {"as it is shipped": ""}
+        settings = {"stale answers": "none, as it is shipped"}
         if mode:
             settings = {
                 "stale answers": mode,

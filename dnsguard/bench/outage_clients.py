@@ -34,6 +34,8 @@ QUERY_FLAGS = b"\1\0"  # RD
 GRACE_SECONDS = 1.0  # beyond a TTL: an answer that expired on the way is nobody's fault
 JAVA_GRACE_SECONDS = 30.0  # what InetAddress adds of its own
 OVERTIME_SECONDS = 12.0  # for look-ups that are under way at the end; then they count as failed
+# From one cache to the next: asking all at one instant, they would wait for this process.
+STAGGER_SECONDS = 0.004
 WARM_AT_ONCE = 8  # look-ups at each cache
 WARM_MODELS = ("glibc", "go")  # without and with EDNS: some caches keep these apart
 OUTCOMES = tuple(Outcome)
@@ -215,7 +217,9 @@ class Crowd:
                 await asyncio.sleep(left)
             self.latest = max(self.latest, self.now() - arrival.at)
             for system, stubs in enumerate(self._stubs):
-                Asking(self, system, stubs[arrival.client], arrival.name, 0)
+                stub = stubs[arrival.client]
+                after = system * STAGGER_SECONDS
+                self.loop.call_later(after, Asking, self, system, stub, arrival.name, 0)
         left = self.plan.scenario.length - self.now()
         await asyncio.sleep(max(0.0, left))
         self._empty = asyncio.Event()

@@ -48,9 +48,12 @@ def factor_for(scenario: Scenario, budget: float) -> float:
 
 
 def plan(scenario: Scenario, factor: float, seed: int, rate: float, systems: list[str]) -> Plan:
-    """Compress a scenario by `factor` and scale what its upstreams can do to `rate`."""
+    """Compress a scenario by `factor` and scale what its upstreams can do to `rate`.
+
+    Names run out `factor` times as often, and it is that which a cache asks its upstream for.
+    """
     clients = scenario.clients
-    scale = rate / clients.rate / clients.instances
+    scale = factor * rate / clients.rate / clients.instances
     return Plan(compressed(scenario, factor), seed, rate, scale, tuple(systems))
 
 

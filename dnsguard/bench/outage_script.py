@@ -46,14 +46,19 @@ class Script:
         ]
 
     def take(self, text: str, rtype: int, now: float, port: int) -> Came | None:
-        """What comes back to a question (lower case, no final dot), and when; or None."""
+        """What comes back to a question (lower case, no final dot), and when; or None.
+
+        Before the start (`now` below 0) all is as in the first phase, and there is no queue.
+        """
+        weight = 1 / self._plan.scale if now >= 0 else 0.0
+        now = max(now, 0.0)
         self._go_to(now)
         inside = text == CLUSTER_DOMAIN or text.endswith(f".{CLUSTER_DOMAIN}")
         address = self._addresses[self._serving["cluster" if inside else "external"]]
         flow = self._flows.get(port)
         if flow is None:
             flow = self._flows[port] = Flow(port, now)
-        return address.take(self._questions.get(text, rtype), now, 1 / self._plan.scale, flow)
+        return address.take(self._questions.get(text, rtype), now, weight, flow)
 
     def _go_to(self, now: float) -> None:
         """Enter the phase of this instant; before the start it is the first one."""

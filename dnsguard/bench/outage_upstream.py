@@ -59,7 +59,7 @@ class Upstream:
         """Ask the door's script and note down what it said."""
         now = time.monotonic() - self.epoch
         text = wire.name_text(query.key[:-5]).lower().removesuffix(".")
-        came = self.scripts[door].take(text, query.qtype, max(now, 0.0), port)
+        came = self.scripts[door].take(text, query.qtype, now, port)
         rcode = DROPPED if came is None else came[1].rcode
         if self.epoch < float("inf"):
             self.log.append((door, round(now, 4), text, query.qtype, rcode))
