@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -35,6 +36,8 @@ START_SECONDS = 15.0  # the longest a cache may take to give its first answer
 STOP_SECONDS = 5.0
 TRY_SECONDS = 0.05
 TAIL_LINES = 3
+PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+PORT_MIN, PORT_TRIES = 10_240, 50
 # A question for the root: whatever a cache says to it, it is there.
 HELLO = b"\1\0\0\1\0\0\0\0\0\0\0\0\1\0\1"
 
@@ -166,7 +169,17 @@ class Cache:
 
 
 def free_port() -> int:
-    """A port that is free for UDP and TCP; raises OSError if there is none."""
-    udp, tcp = bind_pair()
+    """A port that is free for UDP and TCP; raises OSError if there is none.
+
+    Not one of those that the kernel gives to whoever asks a question: while a cache is restarted,
+    its port would be taken.
+    """
+    lowest = int(PORT_RANGE.read_text().split()[0])
+    if lowest <= PORT_MIN:
+        return _number(*bind_pair())
+    return _number(*bind_pair([random.randrange(PORT_MIN, lowest) for _ in range(PORT_TRIES)]))
+
+
+def _number(udp: socket.socket, tcp: socket.socket) -> int:
     with udp, tcp:
         return int(udp.getsockname()[1])

@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -189,18 +190,21 @@ def _unreachable(
 # --- the process ---------------------------------------------------------------------------------
 
 
-def bind_pair() -> tuple[socket.socket, socket.socket]:
-    """A UDP and a TCP socket on the same free port; raises OSError if there is none."""
-    for tries_left in reversed(range(BIND_TRIES_MAX)):
+def bind_pair(ports: Sequence[int] = (0,) * BIND_TRIES_MAX) -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket on the first of these ports that both can have; 0 is any.
+
+    Raises OSError if there is none.
+    """
+    for number, port in enumerate(ports, 1):
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            udp.bind((HOST, 0))
+            udp.bind((HOST, port))
             tcp.bind(udp.getsockname())
         except OSError:
             udp.close()
             tcp.close()
-            if not tries_left:
+            if number == len(ports):
                 raise
             continue
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)

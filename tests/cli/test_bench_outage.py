@@ -148,6 +148,12 @@ def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
         cache.stop()
 
 
+def test_a_cache_has_a_port_that_nobody_takes_while_it_is_away() -> None:
+    lowest = int(outage_stage.PORT_RANGE.read_text().split()[0])
+    ports = {outage_stage.free_port() for _ in range(20)}
+    assert all(outage_stage.PORT_MIN <= port < lowest for port in ports)
+
+
 def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     lines = bench_outage._Lines("dark")
     shares = {"dnsguard": 1.0, "unbound": 0.5, "bind": 0.75, "knot": 0.25}
