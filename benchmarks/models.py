@@ -33,8 +33,8 @@ from dnsguard.sim import library, simulate
 from dnsguard.sim.result import Numbers, Result, ScenarioRun, SystemRun, from_json
 from dnsguard.sim.scenario import Does, Phase, Scenario, Upstream
 
-WARM_SECONDS = 60.0
-WARM_LOOKUPS = 12  # of each name, on average, before the start
+WARM_SECONDS = 600.0
+WARM_LOOKUPS = 60  # of each name, on average, so that the rarest is known too
 RUNS = 5
 FRIENDS = 3.0  # look-ups that fail together
 SIGMAS = 3.0
