@@ -11,6 +11,7 @@ from dnsguard import message_text
 from dnsguard.core.engine import Engine
 from dnsguard.core.entry import NEVER, Entry
 from dnsguard.core.explain import KINDS, explain
+from dnsguard.core.pins import FOREVER, Pin
 from dnsguard.core.staleness import judge
 from dnsguard.core.wire import KEY_DO, KEY_TAILS, OPTION, U16, name_octets, name_text
 from dnsguard.core.zones import ZoneState
@@ -77,6 +78,22 @@ def explain_facts(engine: Engine, name: str, qtype: int, now: float) -> dict[str
         "entry": None if found.entry is None else entry_facts(found.entry, now),
         "zone": zone_facts(found.zone, now),
     }
+
+
+def pin_facts(pin: Pin, now: float) -> dict[str, Any]:
+    """Return one pin; `ends_in` is None for one of the settings, which does not end."""
+    return {
+        "name": name_text(name_octets(pin.name)),
+        "addresses": list(pin.addresses),
+        "ttl": pin.ttl,
+        "ends_in": None if pin.until == FOREVER else round(pin.until - now, 3),
+    }
+
+
+def all_pins(engine: Engine, now: float) -> list[dict[str, Any]]:
+    """Return every pin that has not ended."""
+    found = list(engine.pins.table.values())
+    return [pin_facts(pin, now) for pin in found if now < pin.until]
 
 
 def zone_facts(zone: ZoneState, now: float) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from dnsguard import clock
 from dnsguard.admin.control import Arguments, Facts, Verb
+from dnsguard.admin.facts import all_pins, pin_facts
 from dnsguard.core.engine import Engine
-from dnsguard.core.pins import ADDRESSES_MAX, FOREVER, PINS_MAX, Pin
+from dnsguard.core.pins import ADDRESSES_MAX, PINS_MAX, Pin
 from dnsguard.core.wire import name_octets, name_text
 from dnsguard.errors import ControlError, WireError
 
@@ -27,7 +28,7 @@ def pin_verbs(engine: Engine, keep: Keep) -> Mapping[str, Verb]:
         found = _read(arguments, now)
         if not engine.pin(found):
             raise ControlError(f"{PINS_MAX} names are pinned already: unpin some")
-        return _facts(found, now) | _kept(await keep())
+        return pin_facts(found, now) | _kept(await keep())
 
     async def unpin(arguments: Arguments) -> Facts:
         name = _name(arguments.text("name"))
@@ -41,25 +42,14 @@ def pin_verbs(engine: Engine, keep: Keep) -> Mapping[str, Verb]:
 
     async def pins(arguments: Arguments) -> AsyncGenerator[Facts, None]:
         arguments.end()
-        now = clock.now()
-        for found in list(engine.pins.table.values()):
-            if now < found.until:
-                yield _facts(found, now)
+        for found in all_pins(engine, clock.now()):
+            yield found
 
     return {"pin": Verb(pin), "unpin": Verb(unpin), "pins": Verb(pins)}
 
 
 def _kept(trouble: str) -> dict[str, Any]:
     return {"kept": not trouble, "trouble": trouble}
-
-
-def _facts(pin: Pin, now: float) -> dict[str, Any]:
-    return {
-        "name": name_text(name_octets(pin.name)),
-        "addresses": list(pin.addresses),
-        "ttl": pin.ttl,
-        "ends_in": None if pin.until == FOREVER else round(pin.until - now, 3),
-    }
 
 
 def _name(text: str) -> str:

@@ -8,16 +8,18 @@ since the start and may be added up over several processes; a state is the worst
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dnsguard import __version__, message_text
-from dnsguard.admin.facts import zone_facts
+from dnsguard.admin import facts
 from dnsguard.admin.watching import Watch
+from dnsguard.core.actions import Notice
 from dnsguard.core.cache import SEGMENT_NAMES
 from dnsguard.core.census import RECENT_SECONDS, Coverage, Share
-from dnsguard.core.counters import SOURCES, StoreCounts
+from dnsguard.core.counters import SOURCES, VERDICTS, StoreCounts
 from dnsguard.core.drill import Drill
 from dnsguard.core.engine import Engine
 from dnsguard.core.evidence import WHY
@@ -32,6 +34,7 @@ LOST = {
     EVICTED: "it had to make room: cache.max_bytes is too small",
     TOO_OLD: "its last answer is older than stale.max_age allows",
 }
+_REASON = re.compile(r", because | now: ")  # what the guard says before a reason
 GOOD, WARN, BAD = "good", "warn", "bad"
 STATES = {
     "normal": "normal: upstreams are asked, answers are fresh",
@@ -56,7 +59,7 @@ def status(reading: Reading, now: float) -> dict[str, Any]:
     engine, watch = reading.engine, reading.watch
     engine.fold(now)
     coverage = watch.census.coverage
-    zones = [_zone(zone_facts(zone, now), coverage, now) for zone in engine.zones.all]
+    zones = [_zone(facts.zone_facts(zone, now), coverage, now) for zone in engine.zones.all]
     found: dict[str, Any] = {
         "version": __version__,
         "pid": os.getpid(),
@@ -71,6 +74,8 @@ def status(reading: Reading, now: float) -> dict[str, Any]:
             "oldest_age": round(engine.counters.stale_age(now), 3),
         },
         "readiness": readiness(coverage, now, reading.names),
+        "guard": _guard(engine),
+        "pins": _pins(engine, now, reading.names),
         "hot": _hot(coverage) if reading.names else None,
         "cache": _cache(engine),
         "store": _store(reading.store, now),
@@ -82,13 +87,18 @@ def status(reading: Reading, now: float) -> dict[str, Any]:
         "events": [
             {
                 "ago": round(now - at, 3), "level": notice.level,
-                "event": notice.event, "text": notice.text,
+                "event": notice.event, "text": _said(notice, reading.names),
             }
             for at, notice in reversed(watch.events)
         ],
     }  # fmt: skip
     found["headline"] = _headline(found)
     return found
+
+
+def _said(notice: Notice, names: bool) -> str:
+    """What happened; the guard's reasons have a name for an example, which may not be shown."""
+    return notice.text if names else _REASON.split(notice.text)[0]
 
 
 def span(seconds: float) -> str:
@@ -133,22 +143,24 @@ def drill_facts(drill: Drill, now: float) -> dict[str, Any]:
 # -- zones and the one sentence -----------------------------------------------------------------
 
 
-def _zone(facts: dict[str, Any], coverage: Coverage, now: float) -> dict[str, Any]:
-    share = coverage.zones.get(facts["name"], Share())
-    facts["upstreams"] = [server["upstream"] for server in facts["upstreams"]]
-    facts["asked"], facts["covered"] = share.asked, share.covered
-    facts["runway"] = round(share.runway(now), 3)
-    state = facts["state"]
-    if facts["since"] is not None:
-        state = f"{state} for {span(facts['since'])}"
+def _zone(zone: dict[str, Any], coverage: Coverage, now: float) -> dict[str, Any]:
+    share = coverage.zones.get(zone["name"], Share())
+    zone["upstreams"] = [server["upstream"] for server in zone["upstreams"]]
+    zone["asked"], zone["covered"] = share.asked, share.covered
+    zone["runway"] = round(share.runway(now), 3)
+    state = zone["state"]
+    if zone["since"] is not None:
+        state = f"{state} for {span(zone['since'])}"
     parts = [state]
-    if facts["state"] != "normal":
+    if zone["state"] != "normal":
         parts.append("serving last-known-good")
+    if zone["denied"]:
+        parts.append(f"{counted(zone['denied'], 'name')} denied and not believed to be gone")
     parts.append(_covered(share))
     if share.covered:
-        parts.append(f"runway {span(facts['runway'])}")
-    facts["words"] = f"{zone_title(facts['name'])}: {'; '.join(parts)}"
-    return facts
+        parts.append(f"runway {span(zone['runway'])}")
+    zone["words"] = f"{zone_title(zone['name'])}: {'; '.join(parts)}"
+    return zone
 
 
 def zone_title(name: str) -> str:
@@ -278,6 +290,23 @@ def _hot(coverage: Coverage) -> list[dict[str, Any]]:
         {"name": name, "type": message_text.type_name(number), "hits": hits}
         for name, number, hits in coverage.hottest()
     ]
+
+
+def _guard(engine: Engine) -> dict[str, Any]:
+    """What the guard has made of denials of good names, since the start and at present."""
+    verdicts = {word: engine.counters.guard.get(word, 0) for word in VERDICTS}
+    held = sum(len(zone.guard.held) for zone in engine.zones.all)
+    told = ", ".join(f"{count:,} {word}" for word, count in verdicts.items() if count)
+    words = f"denials of good names so far: {told}" if told else "no good name was denied so far"
+    if held:
+        words += f"; {counted(held, 'name')} in doubt now"
+    modes = {zone.name: zone.guard.policy.mode for zone in engine.zones.all}
+    return {"verdicts": verdicts, "held": held, "modes": modes, "words": words}
+
+
+def _pins(engine: Engine, now: float, names: bool) -> dict[str, Any]:
+    found = facts.all_pins(engine, now)
+    return {"count": len(found), "pins": found if names else None}
 
 
 def _cache(engine: Engine) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dnsguard.cli.instance import instance_options, reach
 MARKS = {"good": "OK", "warn": "LOOK", "bad": "OUTAGE"}
 NAMES_SHOWN = 20
 EVENTS_SHOWN = 8
+PINS_SHOWN = 3
 
 
 def mebibytes(octets: float) -> str:
@@ -43,6 +44,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         reasons = ", ".join(f"{count:,} {why}" for why, count in sorted(stale["reasons"].items()))
         yield f"stale     {reasons}; oldest of the last minute {stale['oldest_age']:.0f} s past TTL"
     yield f"what if   {found['readiness']['words']}"
+    yield from short_lines(found)
     cache, process = found["cache"], found["process"]
     resident = process["resident_bytes"]
     yield (
@@ -55,6 +57,17 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         for event in found["events"][:EVENTS_SHOWN]:
             yield f"{event['ago']:>8.0f} s ago  {event['text']}"
+
+
+def short_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """What the guard has judged and what is pinned, a line each, if there is any of it."""
+    guard, pins = found["guard"], found["pins"]
+    if guard["held"] or any(guard["verdicts"].values()):
+        yield f"guard     {guard['words']}"
+    if pins["count"]:
+        first = [f"{pin['name']} {' '.join(pin['addresses'])}" for pin in pins["pins"][:PINS_SHOWN]]
+        more = ", …" if pins["count"] > PINS_SHOWN else ""
+        yield f"pins      {pins['count']:,}: {', '.join(first)}{more}"
 
 
 def drill_line(drill: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dnsguard.cli.instance import instance_options, reach
-from dnsguard.cli.status import MARKS, answers, drill_line, mebibytes
+from dnsguard.cli.status import MARKS, answers, drill_line, mebibytes, short_lines
 from dnsguard.errors import ControlError
 
 EVERY_SECONDS = 1.0
@@ -57,8 +57,11 @@ def screen(found: Mapping[str, Any], width: int, height: int) -> Group:
         parts.append(Text(f"drill: {drill_line(found['drill'])}", "yellow"))
     parts += [_zones(found["zones"]), _upstreams(found["upstreams"], width), _sources(found, width)]
     parts.append(Text(found["readiness"]["words"]))
+    parts += [
+        Text(line, "magenta", no_wrap=True, overflow="ellipsis") for line in short_lines(found)
+    ]
     parts.append(Text(_memory(found), "dim"))
-    used = 9 + len(found["zones"]) + len(found["upstreams"]) + 7
+    used = 11 + len(found["zones"]) + len(found["upstreams"]) + 7
     room = max(0, height - used - 2)
     parts += [
         Text(

@@ -12,9 +12,11 @@ from dnsguard.admin.metrics import Exporter
 from dnsguard.admin.page.sections import sections
 from dnsguard.admin.status import Reading, counted, span, status
 from dnsguard.admin.watching import EVENTS_MAX, Watch
+from dnsguard.cli.status import short_lines
 from dnsguard.core.actions import Notice
 from dnsguard.core.counters import SOURCES, StoreCounts
 from dnsguard.core.drill import Plan, begin
+from dnsguard.core.pins import Pin
 from tests.net.running import Scene, later, on_a_loop, scene
 
 
@@ -157,3 +159,48 @@ async def test_a_drill_is_seen_while_it_runs() -> None:
         assert scraped.get_sample_value("dnsguard_drill_running") == 1
         assert scraped.get_sample_value(
             "dnsguard_drill_lookups_total", {"result": "answered"}) == 1  # fmt: skip
+
+
+@on_a_loop
+async def test_what_the_guard_judged_and_what_is_pinned_is_there_to_see() -> None:
+    async with scene("guard.canaries=www.test", "cache.max_ttl=1s") as stage:
+        engine = stage.proxy.driver.engine
+        watch = Watch(engine)
+        await stage.udp.resolve("www.test")
+        found = seen(stage, watch)
+        assert found["guard"]["words"] == "no good name was denied so far"
+        assert list(short_lines(found)) == []
+        assert "No good name was denied so far." in sections(found)["guard"]
+        assert "Nothing is pinned." in sections(found)["pins"]
+        stage.upstream.behave("denied")
+        later(2.0)
+        await stage.udp.resolve("www.test")
+        engine.pin(Pin("db.test", ("10.0.0.9", "fd00::9"), until=clock.now() + 600))
+        engine.pin(Pin("for.good.test", ("10.0.0.8",)))
+        for notice in stage.proxy.notices:
+            watch.note(notice)
+        found = seen(stage, watch)
+        assert "1 name denied and not believed to be gone" in found["zones"][0]["words"]
+        assert found["guard"]["held"] == 1
+        assert found["guard"]["verdicts"]["held"] == 1
+        assert list(short_lines(found)) == [
+            "guard     denials of good names so far: 1 held; 1 name in doubt now",
+            "pins      2: db.test. 10.0.0.9 fd00::9, for.good.test. 10.0.0.8",
+        ]
+        parts = sections(found)
+        assert "dnsguard doubt --accept" in parts["guard"]
+        assert "the last good answer goes on" in parts["guard"]
+        assert "in 9 min" in parts["pins"] or "in 10 min" in parts["pins"]
+        assert "by the settings" in parts["pins"]
+        assert "www.test" in str(found["events"])
+        private = seen(stage, watch, names=False)
+        assert not [name for name in ("www.test", "db.test") if name in str(private)]
+        assert "2; names are switched off" in sections(private)["pins"]
+
+
+@on_a_loop
+async def test_a_guard_that_only_watches_says_so() -> None:
+    async with scene("guard.mode=observe") as stage:
+        assert "<code>.</code>: observe" in sections(seen(stage, Watch(stage.proxy.driver.engine)))[
+            "guard"
+        ]  # fmt: skip

@@ -25,6 +25,13 @@ MEANINGS = {
     "hit": "fresh, from the cache", "upstream": "fresh, just asked for", "pin": "pinned by hand",
     "synthesized": "made up: cannot exist", "stale": "last known good", "failure": "no answer",
 }  # fmt: skip
+VERDICTS = {
+    "believed": "gone: a second look confirmed it",
+    "held": "not believed: the last good answer goes on",
+    "restored": "believed first, and taken back",
+    "disputed": "denied by one, affirmed by another",
+    "observed": "only counted: <code>guard.mode</code> is observe",
+}
 NAMES_SHOWN = 20
 EVENTS_SHOWN = 15
 
@@ -43,6 +50,8 @@ def sections(state: Mapping[str, Any]) -> dict[str, str]:
         "answers": _answers(state["answers"], state["stale"]),
         "readiness": _readiness(state["readiness"]),
         "cache": _cache(state),
+        "guard": _guard(state["guard"], state["zones"]),
+        "pins": _pins(state["pins"]),
         "hot": _hot(state["hot"]),
         "events": _events(state["events"]),
     }
@@ -227,6 +236,44 @@ def _cache(state: Mapping[str, Any]) -> str:
         facts.append(("Failures of the disk", errors))
     rows = "".join(f"<div><dt>{name}</dt><dd>{text}</dd></div>" for name, text in facts)
     return f"<h2>Cache and store</h2><dl>{rows}</dl>"
+
+
+def _guard(guard: Mapping[str, Any], zones: Sequence[Mapping[str, Any]]) -> str:
+    doubts = "".join(
+        f"<p>{badge('doubt')} <code>{escape(zone['name'])}</code>: its upstreams deny "
+        f"{zone['denied']:,} names that were good {span(zone['since'])} ago. Deleted on purpose? "
+        "<code>dnsguard doubt --accept</code></p>"
+        for zone in zones
+        if zone["state"] == "doubt"
+    )
+    rows = [
+        (escape(word), VERDICTS[word], f"{count:,}")
+        for word, count in guard["verdicts"].items()
+        if count
+    ]
+    off = [name for name, mode in guard["modes"].items() if mode != "enforce"]
+    modes = [f"<code>{escape(name)}</code>: {escape(guard['modes'][name])}" for name in off]
+    mode = f"<p>Does not hold back denials everywhere ({', '.join(modes)}).</p>" if off else ""
+    heads = ("Verdict", "Meaning", "Since the start")
+    told = table("Denials of good names", heads, rows, "No good name was denied so far.")
+    return f"<h2>Guard</h2>{doubts}{mode}{told}"
+
+
+def _pins(pins: Mapping[str, Any]) -> str:
+    if pins["pins"] is None:
+        return f"<h2>Pins</h2><p>{pins['count']:,}; names are switched off.</p>"
+    rows = [
+        (
+            f"<code>{escape(pin['name'])}</code>",
+            ", ".join(f"<code>{escape(address)}</code>" for address in pin["addresses"]),
+            "by the settings" if pin["ends_in"] is None else f"in {span(pin['ends_in'])}",
+        )
+        for pin in pins["pins"][:NAMES_SHOWN]
+    ]
+    more = len(pins["pins"]) - NAMES_SHOWN
+    rest = f"<p>And {more:,} more: <code>dnsguard pin</code></p>" if more > 0 else ""
+    heads = ("Name", "Addresses", "Ends")
+    return "<h2>Pins</h2>" + table("Pins", heads, rows, "Nothing is pinned.") + rest
 
 
 def _hot(hot: Sequence[Mapping[str, Any]] | None) -> str:
