@@ -15,6 +15,16 @@ RUN /build/bin/python -m pip install --no-cache-dir --no-compile --no-deps --onl
         --require-hashes --target=/opt/dnsguard -r /src/requirements-image.lock \
     && rm -rf /opt/dnsguard/bin
 COPY dnsguard /opt/dnsguard/dnsguard
+# `dnsguard node` has nft change the rules of a node: the program, and what it needs beside the libc.
+RUN mkdir -p /out/usr/sbin /out/usr/lib \
+    && if ! command -v nft >/dev/null; then \
+        apt-get update && apt-get install -y --no-install-recommends nftables; fi \
+    && cp "$(command -v nft)" /out/usr/sbin/nft \
+    && ldd /out/usr/sbin/nft | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' \
+        | grep -E '/lib(nftables|nftnl|mnl|xtables|jansson|gmp|edit|tinfo|bsd|md|readline)\.' \
+        | while read -r library; do \
+            folder="/out/usr/lib/$(basename "$(dirname "$library")")"; \
+            mkdir -p "$folder" && cp "$library" "$folder"; done
 # Compiled here, because the file system is read-only where it runs. A state directory for whoever
 # mounts none, and the command under its name, for `kubectl exec`.
 RUN find /opt/dnsguard \( -name tests -o -name '*.pyi' -o -name '*.c' -o -name '*.pyx' -o -name '*.pxd' \) \

@@ -53,7 +53,7 @@ e2e: $(DEV) ## a real API server and CoreDNS through an outage, an injected pod 
 	@$(BIN)/python -m tests.e2e.parts || echo "what needs these parts fails below" >&2
 	@$(BIN)/python -m pytest -s -v -m e2e -o faulthandler_timeout=1800 tests/e2e $(ARGS)
 
-chaos: $(DEV) ## broken disks, networks, clocks, system calls (root, strace, ip, nft, libfaketime)
+chaos: $(DEV) ## broken disks, networks, nodes, clocks, system calls (root, strace, ip, nft, iptables, libfaketime)
 	@$(BIN)/python -m pytest -q -m chaos -o faulthandler_timeout=1200
 
 storms: $(DEV) ## seeded storms around the engine (ARGS="--seeds 0-1000", or --seed N to replay)

@@ -84,6 +84,7 @@ HOMES = {
     "click": {"cli"},
     "matplotlib": {"bench"},
     "prometheus_client": {"admin", "kube"},
+    "pyroute2": {"kube"},
     "redis": {"store"},
     "rich": {"cli", "demo"},
     "ruamel": {"cli"},

@@ -18,6 +18,14 @@ ALWAYS = ("--set", "injection.upstream={10.96.0.10}")
 RENDERED = {
     "webhook": ("--set", "certificate.source=certManager"),
     "policy": ("--set", "mechanism=policy"),
+    "node": ("--set", "mechanism=none,node.enabled=true"),
+    "node-cilium": ("--set", "mechanism=none,node.enabled=true,node.variant=cilium"),
+}
+# The chart reads files of its own folder only: what it shows of these is a copy.
+COPIED = {
+    "alerts/dnsguard.yaml": "files/alerts.yaml",
+    "dashboards/fleet.json": "files/dashboards/fleet.json",
+    "dashboards/instance.json": "files/dashboards/instance.json",
 }
 
 
@@ -45,6 +53,8 @@ def rendered(kind: str) -> str:
 
 def main() -> None:
     """Write them all."""
+    for source, copy in COPIED.items():
+        (CHART / copy).write_bytes((HERE.parent / source).read_bytes())
     for kind in RENDERED:
         (HERE / kind / "dnsguard.yaml").write_text(rendered(kind), encoding="utf-8")
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "inject": "Put dnsguard beside the workloads in Kubernetes manifests.",
     "uninject": "Take it out of them again.",
     "webhook": "Put it into Kubernetes pods as they are created.",
+    "node": "Answer for a whole Kubernetes node: addresses, rules, resolver.",
     "bench": "Measure DNS servers: dnsguard, or any other.",
 }
 

@@ -31,7 +31,11 @@ from tests.deploy.charts import (
 )
 
 OLDEST, NEWEST = "1.29", "1.36"
-NOT_KUBERNETES = ("cert-manager.io/", "monitoring.coreos.com/")  # no schema of theirs at hand
+NOT_KUBERNETES = (
+    "cert-manager.io/",
+    "cilium.io/",
+    "monitoring.coreos.com/",
+)  # no schema of theirs at hand
 
 
 def check(document: dict[str, Any], version: str) -> None:
@@ -48,7 +52,10 @@ def test_helm_and_the_schemas_have_nothing_to_say(name: str) -> None:
         if not document["kind"].startswith("MutatingAdmissionPolicy"):
             check(document, OLDEST)
         if "namespace" in document["metadata"]:
-            assert document["metadata"]["namespace"] == "dnsguard"
+            node = document["metadata"]["labels"]["app.kubernetes.io/component"] == "node"
+            node = node or document["metadata"]["name"] == "dnsguard-node-test"
+            wanted = "kube-system" if node and name != "node-six" else "dnsguard"
+            assert document["metadata"]["namespace"] == wanted
 
 
 @pytest.mark.parametrize("name", ["defaults", *CASES])
@@ -68,7 +75,8 @@ def test_without_an_upstream_it_says_how_to_find_one() -> None:
     [
         "mechanism=magic", "webhook.replica=2", "injection.upstreams={10.0.0.1}", "nonsense=1",
         "injection.adminPort=53", "webhook.timeoutSeconds=60", "selection.namespaces=some",
-        "certificate.source=thin-air",
+        "certificate.source=thin-air", "node.variant=magic", "node.rules=ebtables",
+        "node.interface=longer-than-it-may-be", "node.workers=0", "node.address=dns.example",
     ],
 )  # fmt: skip
 def test_the_schema_refuses_what_means_nothing(wrong: str) -> None:
@@ -84,6 +92,14 @@ def test_the_schema_refuses_what_means_nothing(wrong: str) -> None:
         (("--set", "certificate.source=secret,certificate.caBundle=x"), "secretName"),
         (("--set", "mechanism=policy,injection.sidecar=classic"), "native"),
         (("--set", "mechanism=policy,injection.fallback=always"), "webhook"),
+        (("--set", "node.enabled=true,node.namespace=dns"), "node.upstream is needed"),
+        (
+            (
+                "--set",
+                "node.enabled=true,node.serviceAddress=10.96.0.10,node.upstream={10.96.0.10}",
+            ),
+            "every question would come back",
+        ),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(args: tuple[str, ...], said: str) -> None:

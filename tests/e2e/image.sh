@@ -41,7 +41,7 @@ debian() { # NAME PACKAGES: a bookworm with python3, as image localhost/NAME
     rm -rf "${work:?}/$1"
 }
 
-debian dnsguard-build python3,python3-venv,ca-certificates
+debian dnsguard-build python3,python3-venv,ca-certificates,nftables
 debian dnsguard-base python3,ca-certificates
 
 # pip reaches the index as it does on this machine.
