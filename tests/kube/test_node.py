@@ -61,6 +61,8 @@ def test_a_node_is_set_up_survives_its_resolver_and_is_left_as_it_was(world: Wor
     kill(workers[:1])
     assert world.everyone() == {"dnsguard"}  # the other one answers
     os.kill(supervisor, signal.SIGSTOP)  # so that nobody starts them again
+    while state(supervisor) != "T":
+        time.sleep(0.01)
     kill(watched.workers()[1:])
     watched.said("go to cluster DNS")
     assert world.everyone() == {"cluster"}
@@ -72,6 +74,7 @@ def test_a_node_is_set_up_survives_its_resolver_and_is_left_as_it_was(world: Wor
     assert world.who(SERVICE) == "cluster"
 
 
+@pytest.mark.chaos
 def test_a_watcher_that_is_killed_leaves_nobody_in_the_dark(world: World) -> None:
     """Its word to the kernel ends by itself; the next one finds what it left and clears up."""
     watched = keeping(world)
@@ -197,6 +200,7 @@ def test_a_resolver_in_a_container_of_its_own(world: World) -> None:
         assert world.left() == ""
     finally:
         resolver.kill()
+        resolver.close()
 
 
 @pytest.mark.chaos
