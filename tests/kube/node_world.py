@@ -217,12 +217,12 @@ class World:
         self._watched.append(watched)
         return watched
 
-    def who(self, address: str, tcp: bool = False, pod: bool = True) -> str:
+    def who(self, address: str, tcp: bool = False, pod: bool = True, patience: float = 10.0) -> str:
         """Ask at an address from the pod, or from the node; return whose the answer is."""
         client = self._clients[pod]
         assert client.stdin is not None
         assert client.stdout is not None
-        client.stdin.write(f"{address} {'tcp' if tcp else 'udp'}\n")
+        client.stdin.write(f"{address} {'tcp' if tcp else 'udp'} {patience}\n")
         found = client.stdout.readline().strip()
         return {HERE: "dnsguard", CLUSTER: "cluster"}.get(found, found)
 
@@ -249,7 +249,7 @@ class World:
     def until(self, address: str, whose: str, seconds: float = 15.0) -> float:
         """Wait until the answer at an address is somebody's; return how long it took."""
         began = time.monotonic()
-        while (found := self.who(address)) != whose:
+        while (found := self.who(address, patience=0.5)) != whose:
             assert time.monotonic() - began < seconds, f"still {found}, not {whose}"
         return time.monotonic() - began
 
@@ -321,13 +321,13 @@ async def _one(address: str, patience: float) -> str:
     return " ".join(found) or f"rcode {reply.rcode()}"
 
 
-def _plainly(address: str, tcp: bool) -> str:
+def _plainly(address: str, tcp: bool, patience: float) -> str:
     """Ask once with what the standard library has, so that a client starts at once."""
     name = b"".join(bytes([len(label)]) + label.encode() for label in (*NAME.split("."), ""))
     query = os.urandom(2) + b"\1\0\0\1\0\0\0\0\0\0" + name + b"\0\1\0\1"
     try:
         with socket.socket(type=socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM) as sock:
-            sock.settimeout(2.0)
+            sock.settimeout(patience)
             sock.connect((address, 53))
             sock.sendall(len(query).to_bytes(2, "big") + query if tcp else query)
             reply = sock.recv(4096)
@@ -341,8 +341,8 @@ def _plainly(address: str, tcp: bool) -> str:
 
 def _be_client() -> None:
     for line in sys.stdin:
-        address, transport = line.split()
-        print(_plainly(address, transport == "tcp"), flush=True)
+        address, transport, patience = line.split()
+        print(_plainly(address, transport == "tcp", float(patience)), flush=True)
 
 
 async def _ask(address: str, a_second: int, patience: float) -> None:
