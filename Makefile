@@ -52,6 +52,7 @@ image: $(DEV) ## the container image, on a Debian made here, asked a question (r
 e2e: $(DEV) ## a real API server and CoreDNS through an outage, an injected pod (root, Go; builds once)
 	@$(BIN)/python -m tests.e2e.parts || echo "what needs these parts fails below" >&2
 	@$(BIN)/python -m pytest -s -v -m e2e -o faulthandler_timeout=1800 tests/e2e $(ARGS)
+	@$(BIN)/python -m pytest -s -v -m "chaos or not chaos" -o faulthandler_timeout=600 tests/kube/test_node.py
 
 chaos: $(DEV) ## broken disks, networks, nodes, clocks, system calls (root, strace, ip, nft, iptables, libfaketime)
 	@$(BIN)/python -m pytest -q -m chaos -o faulthandler_timeout=1200

@@ -41,7 +41,7 @@ debian() { # NAME PACKAGES: a bookworm with python3, as image localhost/NAME
     rm -rf "${work:?}/$1"
 }
 
-debian dnsguard-build python3,python3-venv,ca-certificates,nftables
+debian dnsguard-build-nft python3,python3-venv,ca-certificates,nftables
 debian dnsguard-base python3,ca-certificates
 
 # pip reaches the index as it does on this machine.
@@ -50,7 +50,7 @@ lent=()
 lent+=(--volume /etc/ssl/certs:/etc/ssl/certs:ro)
 echo "building"
 buildah "${store[@]}" build --quiet --layers --isolation chroot --network host --format docker \
-    "${lent[@]}" --build-arg BUILD=localhost/dnsguard-build --build-arg BASE=localhost/dnsguard-base \
+    "${lent[@]}" --build-arg BUILD=localhost/dnsguard-build-nft --build-arg BASE=localhost/dnsguard-base \
     --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
     --tag localhost/dnsguard . >/dev/null
 
