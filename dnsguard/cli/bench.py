@@ -12,6 +12,7 @@ import click
 
 BENCHES = {
     "scenarios": "List the outages that can be replayed, or show one.",
+    "simulate": "Replay outages in virtual time, through dnsguard and models of others.",
     "load": "Ask a DNS server many questions and measure its answers.",
     "outage": "Replay outages on real sockets, against other DNS servers too.",
     "report": "Show results of replayed outages again, as tables or as a page.",

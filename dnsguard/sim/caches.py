@@ -31,7 +31,7 @@ from dnsguard.sim.told import (
 )
 
 STALE_TTL = 30  # RFC 8767 section 4
-FOREVER = float("inf")
+FOREVER, LONG_AGO = float("inf"), float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Kept:
         self.stored = stored
         self.expires = stored + ttl
         self.dies = self.expires + stale
-        self.retry_at = 0.0
+        self.retry_at = LONG_AGO
 
 
 class Fetch:
@@ -115,7 +115,7 @@ class Cache:
                 return said.rcode, said.addresses, HIT, kept.stored, said.ttl
             if now < kept.dies:
                 return self._expired(question, kept, token, now)
-        until, rcode = self._broken.get(question, (0.0, SERVFAIL))
+        until, rcode = self._broken.get(question, (LONG_AGO, SERVFAIL))
         if now < until:
             return failure(now, rcode)
         return self._wait(question, token, now)

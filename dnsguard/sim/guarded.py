@@ -37,6 +37,7 @@ from dnsguard.sim.told import (
 )
 
 LATE = 0.001  # a loop's timer fires a little late (net.driver)
+BOOT_SECONDS = 1000.0  # on the engine's clock when a scenario starts: no instant is before zero
 FLUSH_SECONDS = 1.0  # store.flush_interval
 MEANINGS_MAX = 8192  # finished replies of which it is remembered what they say
 KEY_TAIL = b"\0"  # of a key: no DO, no CD
@@ -46,7 +47,10 @@ _BEFORE_RDATA = 12  # octets of a record: a pointer, type, class, TTL, length
 
 
 class Dnsguard:
-    """One instance. `numbers` says which upstream has which label; `chance` is its own."""
+    """One instance. `numbers` says which upstream has which label; `chance` is its own.
+
+    What is private here is on the engine's clock, what others call and hear is on the stage's.
+    """
 
     def __init__(
         self,
@@ -64,7 +68,7 @@ class Dnsguard:
         self._disk: dict[bytes, tuple[bytes, float]] = {}
         self._meanings: dict[Packet, Answer] = {}
         self._walks: dict[Walked, tuple[list[tuple[bytes, Packet]], Walk]] = {}
-        self._begin(stage.now)
+        self._begin(stage.now + BOOT_SECONDS)
         stage.after(FLUSH_SECONDS, self._flush)
 
     def _begin(self, now: float) -> None:
@@ -80,6 +84,7 @@ class Dnsguard:
     # -- clients ----------------------------------------------------------------------------
 
     def ask(self, question: Question, token: int, now: float) -> Answer | None:
+        now += BOOT_SECONDS
         packet = self._table.get(question.tail)
         if packet is not None and now < packet.until:
             packet.hits += 1
@@ -109,6 +114,7 @@ class Dnsguard:
         found = self._walks.get(plan)
         if found is None:
             return None
+        now += BOOT_SECONDS
         get = self._table.get
         for counted, (tail, packet) in enumerate(found[0]):
             if get(tail) is not packet or packet.until <= now:
@@ -136,7 +142,7 @@ class Dnsguard:
         entry = packet.entry
         source = STALE if packet.reason else HIT
         said = _read(_NO_ID + packet.rest, question)
-        answer = (said[0], said[1], source, entry.stored, entry.ttl)
+        answer = (said[0], said[1], source, entry.stored - BOOT_SECONDS, entry.ttl)
         self._meanings[packet] = answer
         return answer
 
@@ -145,17 +151,14 @@ class Dnsguard:
         rcode, addresses = _read(wire, question)
         entry = self.engine.cache.get(question.octets + KEY_TAIL)
         if rcode not in (NOERROR, NXDOMAIN):
-            return rcode, (), FAILURE, now, 0
+            return rcode, (), FAILURE, now - BOOT_SECONDS, 0
         if entry is None:
-            return rcode, addresses, SYNTHESIZED if rcode else UPSTREAM, now, 0
+            source = SYNTHESIZED if rcode else UPSTREAM
+            return rcode, addresses, source, now - BOOT_SECONDS, 0
         source = HIT if now < entry.expires else STALE
-        return (
-            rcode,
-            addresses,
-            UPSTREAM if entry.stored == now else source,
-            entry.stored,
-            entry.ttl,
-        )
+        if entry.stored == now:
+            source = UPSTREAM
+        return rcode, addresses, source, entry.stored - BOOT_SECONDS, entry.ttl
 
     # -- the engine's outbox and timer ------------------------------------------------------
 
@@ -182,6 +185,7 @@ class Dnsguard:
 
     def heard(self, token: object, said: Said, now: float) -> None:
         assert isinstance(token, Ask)
+        now += BOOT_SECONDS
         if not self._running or token.flight.zone not in self.engine.zones.all:
             return  # the answer to a process that is no more
         if said.rcode == CLOSED:
@@ -201,7 +205,7 @@ class Dnsguard:
     def _tick(self, engine: Engine, due: float) -> None:
         if not self._running or engine is not self.engine or due != self._wake:
             return
-        now = self._stage.now
+        now = self._stage.now + BOOT_SECONDS
         self._wake = float("inf")
         engine.tick(now)
         self._collect(now)
@@ -211,7 +215,7 @@ class Dnsguard:
 
     def _flush(self) -> None:
         if self._running:
-            self._write(self._stage.now)
+            self._write(self._stage.now + BOOT_SECONDS)
         self._stage.after(FLUSH_SECONDS, self._flush)
 
     def _write(self, now: float, everything: bool = False) -> None:
@@ -223,12 +227,13 @@ class Dnsguard:
 
     def stop(self, now: float, how: Restart) -> None:
         if how is Restart.CLEAN:
-            self._write(now, everything=True)
+            self._write(now + BOOT_SECONDS, everything=True)
         elif how is Restart.NEW_NODE:
             self._disk.clear()
         self._running = False
 
     def begin(self, now: float) -> None:
+        now += BOOT_SECONDS
         self._begin(now)
         for key, (wire, stored) in list(self._disk.items()):
             restore(self.engine, key, wire, stored, now)

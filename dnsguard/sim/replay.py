@@ -26,6 +26,9 @@ HOP_SECONDS = 0.0001  # to the cache beside a program and back
 GRACE_SECONDS = 2.0  # beyond a TTL: an answer that expired on the way is nobody's fault
 JAVA_GRACE_SECONDS = 30.0  # what InetAddress adds of its own
 OVERTIME_SECONDS = 120.0  # for look-ups that are under way at the end
+# The time before the scenario's start in which every name is looked up once, as in the hours before
+# an outage; nothing of it counts.
+WARM_SECONDS = 60.0
 TELL_EVERY = 4096  # look-ups between two words on how far it is
 _CLOSED_HERE: Answer = (CLOSED, (), FAILURE, 0.0, 0)
 
@@ -37,7 +40,7 @@ class Site:
 
     def __init__(self) -> None:
         self.system: System
-        self.down_until = 0.0
+        self.down_until = float("-inf")
 
 
 class Plan:
@@ -108,10 +111,10 @@ Arrival = tuple[float, Client, Plan]
 
 
 class Replay:
-    """The stage. `weight` is how many instances each one stands for."""
+    """The stage. `weight`: how many caches share the upstreams, and do much what this one does."""
 
     def __init__(self, upstreams: Sequence[Address], tally: Tally, weight: int = 1) -> None:
-        self.now = 0.0
+        self.now = -WARM_SECONDS
         self.upstreams = upstreams
         self.tally = tally
         self.weight = weight
@@ -137,7 +140,8 @@ class Replay:
         flow: Flow | None = None,
     ) -> None:  # fmt: skip
         now = self.now
-        self.tally.asked(now, self.weight)
+        if now >= 0:
+            self.tally.asked(now)
         came = self.upstreams[upstream].take(question, now, self.weight, flow)
         if came is not None:
             self.after(came[0], self._deliver, system, token, came[1])
@@ -303,6 +307,8 @@ class Replay:
             ttl = (answer[4] if answer is not None else 0) + client.grace
             outcome = target.judge(status, addresses, ttl, self.now)
         known = target.existed and bool(target.addresses)
+        if began < 0:
+            return
         if answer is None:
             self.tally.over(began, began + waited, outcome, known=known, source="client")
         else:

@@ -145,10 +145,14 @@ def described(scenario: Scenario) -> result.Scenario:
 
 
 def run(scenario: Scenario, contender: Contender, seed: int, tell: Tell) -> Tally:
-    """Put one system through a scenario; return what its clients saw."""
+    """Put one system through a scenario; return what its clients saw.
+
+    One instance is replayed. Where the scenario has more, they do at about the same time what this
+    one does, and stand in line with it before upstreams of finite capacity.
+    """
     ground = Ground(scenario, seed)
     tally = Tally(described(scenario))
-    stage = Replay(ground.addresses, tally)
+    stage = Replay(ground.addresses, tally, scenario.clients.instances)
     site = Site()
     site.system = ground.build(contender, stage, 0)
     programs = Programs(scenario, ground.targets, ground.questions, site, f"{seed} 0")

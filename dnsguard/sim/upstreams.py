@@ -28,6 +28,7 @@ REFUSED = 5
 P99_SIGMAS = 2.3263  # of a normal distribution
 CLOSED_SECONDS = 0.0005  # until an ICMP error is back
 CLUSTER_SUFFIX = "." + CLUSTER_DOMAIN
+SMOOTH_SECONDS = 1.0
 THROUGH = ("crashloop", "ports")  # where these do not strike, the rules below them hold
 _CLOSED = CLOSED_SECONDS, Said(CLOSED)
 
@@ -118,8 +119,9 @@ class Replica:
         self._over: list[Manner] = []
         self._found: dict[Question, Manner] = {}
         self._moves = False
-        self._busy_until = 0.0
-        self.down_until = 0.0
+        self._busy_until = self._seen = -math.inf
+        self._rate = self._line = 0.0
+        self.down_until = -math.inf
         self.enter(scenario.phases[0])
 
     def enter(self, phase: Phase) -> None:
@@ -173,7 +175,7 @@ class Replica:
         kind, ttl = manner.kind, self._negative_ttl
         if kind in SAYS:
             return SAYS[kind](name, ttl)
-        at = manner.frozen_at if kind == "frozen" else now
+        at = manner.frozen_at if kind == "frozen" else max(now, 0.0)
         addresses = name.at(at) if name is not None else ()
         if not addresses or name is None:
             return Said(SERVFAIL) if kind == "unsynced" else Said(NXDOMAIN, (), ttl)
@@ -195,12 +197,30 @@ class Replica:
         return old and place(f"{self._upstream.name} {flow.number}") < manner.does.share[0]
 
     def _wait(self, manner: Manner, now: float, weight: float) -> float | None:
-        """Stand in line; None if there is no room."""
+        """Stand in line and return for how long; None if there is no room."""
+        if weight > 1:
+            return self._wait_with_others(manner, now, weight)
         begins = max(self._busy_until, now)
         if (begins - now) * manner.capacity >= manner.queue:
             return None
-        self._busy_until = begins + weight / manner.capacity
+        self._busy_until = begins + 1 / manner.capacity
         return self._busy_until - now
+
+    def _wait_with_others(self, manner: Manner, now: float, weight: float) -> float | None:
+        """The same where each question stands for several, which come at about the same time.
+
+        A mean-field queue: what comes is this one's rate over the last second, times `weight`, as a
+        flow; what does not fit into capacity piles up, and what does not fit into the line is lost.
+        """
+        passed, self._seen = now - self._seen, now
+        faded = math.exp(-passed / SMOOTH_SECONDS)
+        came = self._rate * SMOOTH_SECONDS * (1 - faded) * weight
+        self._rate = self._rate * faded + 1 / SMOOTH_SECONDS
+        capacity, line = manner.capacity, float(manner.queue)
+        self._line = min(line, max(0.0, self._line + came - capacity * passed))
+        if self._line >= line and self._chance.random() * self._rate * weight > capacity:
+            return None
+        return (self._line + 1) / capacity
 
 
 class Address:

@@ -14,7 +14,7 @@ from itertools import accumulate
 from dnsguard.sim.clients import STUBS
 from dnsguard.sim.cluster import Name
 from dnsguard.sim.lookup import TYPES, Resolv, Stub
-from dnsguard.sim.replay import Arrival, Client, Plan, Retry, Site
+from dnsguard.sim.replay import WARM_SECONDS, Arrival, Client, Plan, Retry, Site
 from dnsguard.sim.scenario import CLUSTER_DOMAIN, MODELS, Phase, Scenario
 from dnsguard.sim.targets import Target
 from dnsguard.sim.told import Questions
@@ -56,7 +56,14 @@ class Programs:
         self._plans = [plans[client.stub.model] for client in self.clients]
 
     def arrivals(self) -> Iterator[Arrival]:
-        """Yield look-ups with their instants to the scenario's end: a Poisson stream."""
+        """Yield look-ups with their instants to the scenario's end: a Poisson stream.
+
+        Before the start every name is looked up once, by one program after the other.
+        """
+        for number in range(len(self._weights)):
+            person = number % len(self.clients)
+            at = -WARM_SECONDS * (1 - number / len(self._weights))
+            yield at, self.clients[person], self._plans[person][number]
         for phase in self._scenario.phases:
             if phase.load:
                 yield from self._stretch(phase)

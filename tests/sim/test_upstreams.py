@@ -176,3 +176,30 @@ def test_questions_stand_in_line_for_a_capacity_and_are_lost_when_there_is_no_ro
     later = world.ask(question, DARK + 1)
     assert later is not None
     assert later[0] == pytest.approx(0.011)
+
+
+def flood(weight: float, rate: float) -> tuple[list[float], float]:
+    """Waits over ten seconds of questions at this rate, and the share that was lost."""
+    upstream = replace(UPSTREAM, capacity=1000.0, queue=500, median=0.001, p99=0.001)
+    world = World(upstream=upstream)
+    question = world.all("services")[0]
+    chance, at, waits, lost = random.Random(2), DARK, [], 0
+    while at < DARK + 10:
+        at += chance.expovariate(rate)
+        came = world.address.take(question, at, weight, None)
+        if came is None:
+            lost += 1
+        else:
+            waits.append(came[0] - 0.001)
+    return waits, lost / (lost + len(waits))
+
+
+def test_a_question_that_stands_for_many_waits_as_long_as_one_of_many() -> None:
+    """Half the capacity: nobody waits; twice the capacity: the line is full, half is lost."""
+    for rate in (500.0, 2000.0):
+        exact, lost = flood(1.0, rate)
+        field, field_lost = flood(50.0, rate / 50)
+        assert sorted(field)[len(field) // 2] == pytest.approx(
+            sorted(exact)[len(exact) // 2], rel=0.3, abs=0.02
+        )
+        assert field_lost == pytest.approx(lost, abs=0.08)
