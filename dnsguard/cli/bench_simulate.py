@@ -150,19 +150,24 @@ def _command_line() -> str:
 
 
 def _replay(
-    scenarios: Sequence[Scenario], contenders: Sequence[Contender], seeds: Sequence[int]
-) -> Result:
+    scenarios: Sequence[Scenario], contenders: Sequence[Contender], seeds: Sequence[int],
+    fleet: int | None,
+) -> Result:  # fmt: skip
     from dnsguard.sim import simulate
     from dnsguard.sim.compare import compare
     from dnsguard.sim.result import Result
 
     done: list[ScenarioRun] = []
     notes: list[str] = []
+    if fleet is not None:
+        sample = simulate.sampled(fleet)
+        notes.append(
+            f"A fleet of {fleet:,} caches: {sample} are replayed, each with its own clients, and "
+            f"each stands for {fleet // sample:,}. Queries sent upstream are those of all."
+        )
     with _shown(len(seeds)) as telling:
         try:
-            done.extend(
-                compare(scenario, contenders, seeds, telling(scenario)) for scenario in scenarios
-            )
+            done.extend(compare(one, contenders, seeds, telling(one), fleet) for one in scenarios)
         except KeyboardInterrupt:
             left = len(scenarios) - len(done)
             notes.append(f"Interrupted: {left} of {len(scenarios)} scenarios were left out.")
@@ -204,6 +209,12 @@ def _replay(
     callback=_sweep,
     help="Try dnsguard with each value of a setting, such as stale.max_age=1h,1d,3d.",
 )
+@click.option(
+    "--fleet",
+    type=click.IntRange(1, FLEET_MAX),
+    metavar="N",
+    help="A cluster of N caches (a sample is replayed); queries sent upstream are those of all.",
+)
 @outage_report.options
 def command(
     names: tuple[str, ...],
@@ -212,6 +223,7 @@ def command(
     runs: int,
     config: Path | None,
     sweep: tuple[str, list[str]] | None,
+    fleet: int | None,
     json_: Path | None,
     html: Path | None,
 ) -> None:
@@ -226,7 +238,7 @@ def command(
     scenarios = [library.load(name) for name in names] if names else library.everything()
     contenders = _contenders(_names(systems), config, sweep)
     click.echo(f"seed {seed}" + (f" to {seed + runs - 1}" if runs > 1 else ""), err=True)
-    result = _replay(scenarios, contenders, range(seed, seed + runs))
+    result = _replay(scenarios, contenders, range(seed, seed + runs), fleet)
     if result.scenarios:
         outage_report.tell(result, json_, html)
     if len(result.scenarios) < len(scenarios):

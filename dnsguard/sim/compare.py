@@ -25,20 +25,21 @@ Tell = Callable[[str, int, float], None]  # system, which run of it, virtual sec
 
 
 def compare(
-    scenario: Scenario, contenders: Sequence[Contender], seeds: Sequence[int], tell: Tell
-) -> ScenarioRun:
-    """Put every system through the scenario once for each seed."""
-    found = [_through(scenario, contender, seeds, tell) for contender in contenders]
+    scenario: Scenario, contenders: Sequence[Contender], seeds: Sequence[int], tell: Tell,
+    fleet: int | None = None,
+) -> ScenarioRun:  # fmt: skip
+    """Put every system, or a fleet of it, through the scenario once for each seed."""
+    found = [_through(scenario, contender, seeds, tell, fleet) for contender in contenders]
     return ScenarioRun(simulate.described(scenario), tuple(found))
 
 
 def _through(
-    scenario: Scenario, contender: Contender, seeds: Sequence[int], tell: Tell
+    scenario: Scenario, contender: Contender, seeds: Sequence[int], tell: Tell, fleet: int | None
 ) -> SystemRun:
     total: Tally | None = None
     survivals = []
     for turn, seed in enumerate(seeds):
-        tally = simulate.run(scenario, contender, seed, partial(tell, contender.name, turn))
+        tally = simulate.run(scenario, contender, seed, partial(tell, contender.name, turn), fleet)
         survival = tally.run(contender.entrant).total.survival
         if survival is not None:
             survivals.append(survival)

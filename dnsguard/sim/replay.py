@@ -111,13 +111,19 @@ Arrival = tuple[float, Client, Plan]
 
 
 class Replay:
-    """The stage. `weight`: how many caches share the upstreams, and do much what this one does."""
+    """The stage. `weight`: how many caches share the upstreams for each one that is on it.
 
-    def __init__(self, upstreams: Sequence[Address], tally: Tally, weight: int = 1) -> None:
+    `counted`: how many of them each query sent upstream is counted for.
+    """
+
+    def __init__(
+        self, upstreams: Sequence[Address], tally: Tally, weight: int = 1, counted: int = 1
+    ) -> None:
         self.now = -WARM_SECONDS
         self.upstreams = upstreams
         self.tally = tally
         self.weight = weight
+        self.counted = counted
         self.queries = 0  # that clients sent
         self._heap: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._order = 0
@@ -141,7 +147,7 @@ class Replay:
     ) -> None:  # fmt: skip
         now = self.now
         if now >= 0:
-            self.tally.asked(now)
+            self.tally.asked(now, self.counted)
         came = self.upstreams[upstream].take(question, now, self.weight, flow)
         if came is not None:
             self.after(came[0], self._deliver, system, token, came[1])

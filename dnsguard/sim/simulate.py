@@ -10,6 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from heapq import merge
+from operator import itemgetter
 
 from dnsguard import __version__
 from dnsguard.core.policy import Policy, Upstream as PolicyUpstream
@@ -27,6 +29,7 @@ from dnsguard.sim.upstreams import Address, Replica
 from dnsguard.sim.workload import Programs
 
 DNSGUARD, NO_CACHE = "dnsguard", "no-cache"
+SAMPLE_MAX = 10  # instances of a fleet that are replayed; the others do much the same
 RESTART_SECONDS = 1.0  # from the end of a process until the next one listens, whatever it is
 _RESTARTS = {"restart": Restart.CLEAN, "kill": Restart.KILL, "new-node": Restart.NEW_NODE}
 
@@ -144,21 +147,38 @@ def described(scenario: Scenario) -> result.Scenario:
     )
 
 
-def run(scenario: Scenario, contender: Contender, seed: int, tell: Tell) -> Tally:
+def run(
+    scenario: Scenario, contender: Contender, seed: int, tell: Tell, fleet: int | None = None
+) -> Tally:
     """Put one system through a scenario; return what its clients saw.
 
     One instance is replayed. Where the scenario has more, they do at about the same time what this
-    one does, and stand in line with it before upstreams of finite capacity.
+    one does, and stand in line with it before upstreams of finite capacity. With a fleet there are
+    so many of them, of which a sample is replayed (see `sampled`), and what was sent upstream is
+    what all of them sent.
     """
     ground = Ground(scenario, seed)
     tally = Tally(described(scenario))
-    stage = Replay(ground.addresses, tally, scenario.clients.instances)
-    site = Site()
-    site.system = ground.build(contender, stage, 0)
-    programs = Programs(scenario, ground.targets, ground.questions, site, f"{seed} 0")
-    _script(ground, stage, [site], contender)
-    stage.run(programs.arrivals(), scenario.length, tell)
+    if fleet is None:
+        stage, sample = Replay(ground.addresses, tally, scenario.clients.instances), 1
+    else:
+        sample = sampled(fleet)
+        stage = Replay(ground.addresses, tally, fleet // sample, fleet // sample)
+    sites = [Site() for _ in range(sample)]
+    streams = []
+    for number, site in enumerate(sites):
+        site.system = ground.build(contender, stage, number)
+        programs = Programs(scenario, ground.targets, ground.questions, site, f"{seed} {number}")
+        streams.append(programs.arrivals())
+    _script(ground, stage, sites, contender)
+    arrivals = streams[0] if sample == 1 else merge(*streams, key=itemgetter(0))
+    stage.run(arrivals, scenario.length, tell)
     return tally
+
+
+def sampled(fleet: int) -> int:
+    """Return how many instances of a fleet are replayed: the most that it is a multiple of."""
+    return next(n for n in range(min(fleet, SAMPLE_MAX), 0, -1) if fleet % n == 0)
 
 
 def _script(ground: Ground, stage: Replay, sites: list[Site], contender: Contender) -> None:

@@ -141,11 +141,16 @@ def test_an_interrupted_replay_reports_what_it_has(scenario: str, tmp_path: Path
     long, path = tmp_path / "long.yaml", tmp_path / "r.json"
     long.write_text(SCENARIO % "10d")
     program = (sys.executable, "-m", "dnsguard", "bench", "simulate", "--systems=dnsguard")
-    process = subprocess.Popen(
-        (*program, scenario, str(long), "--json", str(path)),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
+    # Whoever runs the tests in the background has SIGINT ignored, and so would a child.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            (*program, scenario, str(long), "--json", str(path)),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("dark: dnsguard"):

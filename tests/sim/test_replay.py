@@ -15,7 +15,7 @@ from dnsguard.sim.compare import compare, interval
 from dnsguard.sim.lookup import Resolv, Status
 from dnsguard.sim.replay import Client, Plan, Replay, Retry, Site
 from dnsguard.sim.result import Outcome, Result, to_json
-from dnsguard.sim.scenario import Does, Event, Names
+from dnsguard.sim.scenario import Does, Event, Names, Upstream as UpstreamOf
 from dnsguard.sim.tally import Tally
 from dnsguard.sim.targets import Target
 from dnsguard.sim.told import Answer, Question, Questions, Restart, Said, Walk, Walked
@@ -110,6 +110,16 @@ def test_what_was_true_within_the_ttl_is_not_held_against_anybody() -> None:
     assert db.judge(Status.FOUND, (*HERE, b"\x0a\xf4\0\2"), 30, 131.0) is Outcome.RIGHT
     assert db.judge(Status.NOT_FOUND, (), 30, 101.0) is Outcome.WRONG_NEGATIVE
     assert db.judge(Status.FAILED, (), 30, 101.0) is Outcome.FAILED
+
+
+def test_an_answer_with_one_address_of_a_moment_within_the_ttl_is_right() -> None:
+    db = target()
+    for number in range(3):
+        db.name.become(100.0 + number, (bytes((10, 244, 0, number)),))
+        db.change(100.0 + number)
+    assert db.judge(Status.FOUND, HERE, 30, 129.0) is Outcome.RIGHT
+    assert db.judge(Status.FOUND, (bytes((10, 244, 0, 0)),), 30, 130.5) is Outcome.RIGHT
+    assert db.judge(Status.FOUND, HERE, 30, 130.5) is Outcome.DEAD_ADDRESS
 
 
 def test_a_deleted_name_may_be_denied_and_may_not_be_found_for_ever() -> None:
@@ -254,3 +264,29 @@ def test_a_result_says_nothing_of_the_machine() -> None:
         found = compare(dark, [DNSGUARD], [1], lambda system, turn, at: None)
         documents.add(to_json(Result(simulate.made("x", [1], []), (found,))))
     assert len(documents) == 1
+
+
+# -- fleets ---------------------------------------------------------------------------------
+
+
+def test_a_fleet_is_sampled_by_a_number_that_it_is_a_multiple_of() -> None:
+    found = {fleet: simulate.sampled(fleet) for fleet in (1, 7, 10, 11, 100, 1234, 10_000)}
+    assert found == {1: 1, 7: 7, 10: 10, 11: 1, 100: 10, 1234: 2, 10_000: 10}
+
+
+def test_a_fleet_sends_as_much_as_all_its_caches_and_fills_the_line_of_a_small_upstream() -> None:
+    names = Names(services=20, headless=0, external=0, namespaces=2, ttl=5.0, negative_ttl=5.0)
+    small = UpstreamOf("kube-dns", capacity=2000.0, queue=1000)
+    dark = scenario(
+        ("healthy", 60.0, ()), ("dark", 60.0, (Does("kube-dns", "silent"),)), ("after", 60.0, ()),
+        names=names, upstreams=(small,),
+    )  # fmt: skip
+    nothing = SYSTEMS[1]
+    one = simulate.run(dark, nothing, 1, lambda at: None, 1).run(nothing.entrant)
+    fleet = simulate.run(dark, nothing, 1, lambda at: None, 20).run(nothing.entrant)
+    crowd = simulate.run(dark, nothing, 1, lambda at: None, 1000).run(nothing.entrant)
+    assert fleet.outage_upstream == pytest.approx(one.outage_upstream * 20, rel=0.15)
+    assert fleet.phases["healthy"].availability == 1.0
+    assert crowd.phases["healthy"].availability is not None
+    assert crowd.phases["healthy"].availability < 0.9  # 1000 times 20 queries a second for 2000
+    assert crowd.recovery_peak > fleet.recovery_peak
