@@ -117,6 +117,7 @@ class Watch:
         # Until when a question must not be asked again, and the entry that remembers it, if any.
         self._closed: dict[bytes, tuple[float, Entry | None]] = {}
         self._landed: set[int] = set()
+        self._refreshing: set[int] = set()  # flights that began with an entry to be refreshed
         self._packets: dict[int, int] = {}
         self._latest: dict[bytes, tuple[str, ...]] = {}  # what was kept last of a question
 
@@ -250,6 +251,8 @@ class Watch:
             other = self._by_key.get(key)
             assert other is None or other.over, "two flights for one question"
             self._flights[id(flight)] = self._by_key[key] = flight
+            if self.engine.cache.get(key) is not None:
+                self._refreshing.add(id(flight))
             closed, kept = self._closed.get(key, (0.0, None))
             evicted = kept is not None and self.engine.cache.get(key) is not kept
             inquiries = self.engine.guarding.inquiries.values()
@@ -316,6 +319,8 @@ class Watch:
             if not flight.over:
                 continue
             del self._flights[number]
+            refresh = number in self._refreshing
+            self._refreshing.discard(number)
             self._packets.pop(number, None)
             if number in self._landed:
                 self._landed.discard(number)
@@ -336,6 +341,8 @@ class Watch:
                 # When it dies in the meantime, its name is as cold as any.
                 until = min(now + flight.zone.stale.recheck, entry.dies())
                 self._closed[flight.key] = until, entry
+            elif refresh and flight.key not in self.engine.failures:
+                self._closed.pop(flight.key, None)  # remembered by an entry that was evicted since
             else:
                 self._closed[flight.key] = now + FAILURE_FIRST, None
         for zone in self.engine.zones.all:
