@@ -106,11 +106,11 @@ def for_podman(
     """The manifest that podman plays, and the sysctls for the pod's network namespace.
 
     `resolv` is mounted as /etc/resolv.conf, and a client of `lookup` into the container of its
-    name. The namespace is ours, so to podman it is the host's network. Probes are the run's own.
+    name. Probes are the run's own.
     """
     made = copy.deepcopy(dict(pod))
     spec = made["spec"]
-    spec["hostNetwork"] = True
+    made["metadata"].pop("annotations", None)  # podman takes none of more than 63 characters
     spec.pop("dnsPolicy", None)
     spec.pop("dnsConfig", None)
     sysctls = {each["name"]: each["value"]
@@ -128,8 +128,9 @@ def for_podman(
             if "valueFrom" in variable:
                 assert variable.pop("valueFrom")["fieldRef"]["fieldPath"] == "metadata.namespace"
                 variable["value"] = made["metadata"]["namespace"]
-        # Memory limits need a cgroup that not every machine lends.
-        container.pop("resources", None)
+        # Ports would be published, and memory limits need a cgroup that not every machine lends.
+        for key in ("ports", "resources"):
+            container.pop(key, None)
         mounts = container.setdefault("volumeMounts", [])
         # There is no API token here that would have to be covered.
         mounts[:] = [each for each in mounts if "subPath" not in each]
