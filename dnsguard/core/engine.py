@@ -268,9 +268,8 @@ class Engine:
         else:
             keep = kind is Kind.NODATA or kind is Kind.NXDOMAIN
             if keep:
-                if old is not None and old.kind is _POSITIVE and now < old.dies():
-                    guarded = flight.zone.guard.policy.mode != "off"
-                    believed = not guarded or self.guarding.denied(flight, answer, old, now)
+                if old is not None and now < old.dies():
+                    believed = self.guarding.believes(flight, answer, old, now)
                     if not believed:
                         return None if believed is None else self._hold(flight, old, now)
             else:

@@ -30,6 +30,7 @@ from dnsguard.core.zones import ZoneState
 if TYPE_CHECKING:
     from dnsguard.core.guard import Guard
 
+ADDRESS_TYPES = (b"\0\x01", b"\0\x1c")  # A and AAAA
 INQUIRY_SECONDS = 2.0  # for the samples' answers; with a client's TTL well below TTL + 5 s
 ASIDE_MAX = 4096  # believed deletions that can be taken back
 ASIDE_WINDOWS = 2  # for so many windows: an event shows within one
@@ -106,6 +107,15 @@ class Guarding:
             guard.held.pop(key, None)
             self._leave_if_healed(flight.zone, now)
 
+    def believes(self, flight: Flight, answer: Answer, old: Entry, now: float) -> bool | None:
+        """Whether a denial takes the place of `old`; None if the flight goes on to find out."""
+        mode = flight.zone.guard.policy.mode
+        if old.kind is Kind.POSITIVE:
+            return mode == "off" or self.denied(flight, answer, old, now)
+        if mode != "enforce" or old.kind is not Kind.NODATA or answer.kind is not Kind.NXDOMAIN:
+            return True
+        return not self._stands(flight, now)
+
     def denied(self, flight: Flight, answer: Answer, old: Entry, now: float) -> bool | None:
         """A good name is denied. True: believe it. False: hold it. None: the flight goes on."""
         key, zone = flight.key, flight.zone
@@ -136,6 +146,22 @@ class Guarding:
             return
         if self._confirmed(zone, flight.key, denial, old, now):
             self._replace(old, denial, now)
+
+    def _stands(self, flight: Flight, now: float) -> bool:
+        """True if the name that is denied is known to have addresses, which are not given up.
+
+        Of such a name there is no NXDOMAIN for any type (RFC 8020): a libc that asks for both
+        families would believe it and drop the addresses. Those are looked at, and judged, anew.
+        """
+        key, zone = flight.key, flight.zone
+        for qtype in ADDRESS_TYPES:
+            entry = self._cache.get(key[:-5] + qtype + key[-3:])
+            if entry is None or entry.kind or entry.zone is not zone or now >= entry.dies():
+                continue
+            if now >= entry.expires and zone.room(now) and not held(entry, zone, now):
+                self._refreshing.behind(entry, now)
+            return True
+        return False
 
     def told(self, key: bytes, now: float) -> None:
         """A question that may have been a sample has come to its end."""

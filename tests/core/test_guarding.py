@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -289,3 +290,75 @@ def test_zones_are_in_doubt_each_for_itself() -> None:
     assert [zone.state for zone in world.engine.zones.all] == ["doubt", "normal"]
     assert world.resolve("web.corp").read().rcode == "NXDOMAIN"
     assert one_zone().zones[0].guard.mode == "enforce"
+
+
+def both_families(given: Policy | None = None) -> World:
+    """A world whose names are known to have addresses of one family only."""
+    world = known(given)
+    for upstream in world.upstreams.values():
+        upstream.negative_ttl = 5
+    for _ in range(2):
+        for name in NAMES:
+            world.resolve(name, "AAAA")
+            world.resolve(name)
+        world.advance(6.0)
+    return world
+
+
+def test_in_doubt_the_other_family_is_not_denied_either() -> None:
+    """Or a libc that asks for both would drop the addresses that are held (RFC 8020)."""
+    world = both_families()
+    world.advance(20.0)
+    world.behave("nxdomain")
+    for name in NAMES:
+        for rtype in ("AAAA", "A"):
+            read = world.resolve(name, rtype).read()
+            assert (read.rcode, bool(read.data)) == ("NOERROR", rtype == "A")
+    world.advance(1.0)
+    assert world.engine.zones.root.state == "doubt"
+    assert codes(world.resolve(NAMES[0], "AAAA")) == [3]
+    world.behave("ok")
+    world.advance(40.0)
+    assert world.engine.zones.root.state == "normal"
+    world.finish()
+
+
+def test_a_deletion_that_the_other_family_shows_first_is_looked_at_and_believed() -> None:
+    world = both_families()
+    world.advance(20.0)
+    world.drop(NAMES[0])
+    assert world.resolve(NAMES[0], "AAAA").read().rcode == "NOERROR"
+    world.advance(0.1)
+    assert verdicts(world)["believed"] == 1
+    world.advance(world.engine.zones.root.stale.recheck)
+    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
+    assert world.resolve(NAMES[0], "AAAA").read().rcode == "NXDOMAIN"
+
+
+def test_addresses_that_are_fresh_are_not_asked_for_again() -> None:
+    world = both_families()
+    world.put(NAMES[0], "A", 300, "10.244.1.1")
+    world.advance(20.0)
+    world.resolve(NAMES[0])
+    world.drop(NAMES[0])
+    before = world.packets()
+    assert world.resolve(NAMES[0], "AAAA").read().rcode == "NOERROR"
+    assert world.packets() == before + 1
+
+
+def test_without_addresses_there_is_nothing_that_a_denial_could_take() -> None:
+    name = "text.one.svc.cluster.local"
+    world = both_families()
+    world.put(name, "TXT", 5, "word")
+    assert world.resolve(name, "AAAA").read().rcode == "NOERROR"
+    world.advance(20.0)
+    world.drop(name)
+    assert world.resolve(name, "AAAA").read().rcode == "NXDOMAIN"
+
+
+@pytest.mark.parametrize("mode", ["observe", "off"])
+def test_only_a_guard_that_holds_keeps_the_other_family(mode: Literal["observe", "off"]) -> None:
+    world = both_families(policy(GuardPolicy(mode=mode)))
+    world.advance(20.0)
+    world.behave("nxdomain")
+    assert world.resolve(NAMES[0], "AAAA").read().rcode == "NXDOMAIN"
