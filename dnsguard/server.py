@@ -17,16 +17,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dnsguard import __version__, clock, logs
-from dnsguard.admin.control import ControlServer
 from dnsguard.admin.http import HttpServer
-from dnsguard.admin.socket_file import SocketFile, runtime_root
+from dnsguard.admin.pin_verbs import pins_beside
 from dnsguard.admin.status import Reading
 from dnsguard.admin.verbs import verbs
 from dnsguard.admin.watching import Watch
 from dnsguard.config import Settings
+from dnsguard.control_place import Control, control_places, open_control
 from dnsguard.core.actions import Notice
 from dnsguard.core.engine import Engine
-from dnsguard.errors import ConfigError, ControlError, DnsguardError, StoreError
+from dnsguard.errors import ConfigError, DnsguardError, StoreError
 from dnsguard.logs import logger
 from dnsguard.net.accept import bind_tcp
 from dnsguard.net.addresses import Access
@@ -159,9 +159,12 @@ class Server:
         keep_pins = await keeping_pins(settings, driver.engine)
         listening = [_shown(udp) for udp, _ in pairs]
         reading = self._reading(driver, True)
-        return await open_control(
-            places, reading, listening, settings.takeover, keep_pins, driver.flush
-        )
+        table = verbs(driver.engine, listening, keep_pins, reading, driver.flush)
+        control = await open_control(places, table, settings.takeover)
+        if post is not None:
+            beside = [os.path.join(post.meeting, control_name(n)) for n in post.others(settings)]
+            await pins_beside(driver.engine, beside)
+        return control
 
     def _missing(self) -> str:
         if self._stopping.is_set():
@@ -290,63 +293,6 @@ def open_store(
     driver.search = keeper.search
     keeper.start()
     return keeper
-
-
-class Control:
-    """The control socket of one process, open."""
-
-    def __init__(self, server: ControlServer, file: SocketFile) -> None:
-        self.path = file.path
-        self._server = server
-        self._file = file
-
-    async def close(self) -> None:
-        """Take the socket away, and drop whoever is connected."""
-        self._file.remove()
-        await self._server.close()
-
-
-def control_places(settings: Settings, listening: str) -> list[tuple[str, str]]:
-    """Return where the control socket may be: the state directory, the user's runtime directory.
-
-    `listening` is the first address that is bound.
-    """
-    places = [(runtime_root(os.environ), directory_name(listening))]
-    if settings.store.dir is not None:
-        places.insert(0, (settings.store.dir, directory_name(str(settings.listen[0]))))
-    return places
-
-
-async def open_control(
-    places: Sequence[tuple[str, str]],
-    reading: Reading,
-    listening: Sequence[str],
-    takeover: bool,
-    keep_pins: Callable[[], Awaitable[str]],
-    flush: Callable[[], None],
-) -> Control | None:
-    """Open the control socket in the first of these places that can be had.
-
-    `listening` are the addresses that are bound. Without a control socket names are answered as
-    well as with one, so it is only a warning if none can be had.
-    """
-    why = []
-    for root, name in places:
-        file = SocketFile(root, name)
-        try:
-            make_root(file.root)
-            sock = file.bind(takeover)
-        except OSError as error:
-            why.append(f"{root}: {error.strerror or error}")
-            continue
-        except (ControlError, StoreError) as error:
-            why.append(str(error))
-            continue
-        server = ControlServer(verbs(reading.engine, listening, keep_pins, reading, flush))
-        await server.listen(sock)
-        return Control(server, file)
-    logger.warning("no control socket, so no command can reach this instance: %s", "; ".join(why))
-    return None
 
 
 async def keeping_pins(settings: Settings, engine: Engine) -> Callable[[], Awaitable[str]]:

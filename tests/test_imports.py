@@ -38,8 +38,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": BELOW_EDGES | {"config"},
     "sim": {"core", "errors", "config"},  # virtual time only: no clock
     "bench": BELOW_EDGES | {"net", "sim"},  # the generator shares the proxy's batched system calls
-    "workers": {"admin", "config", "errors", "logs"},
-    "server": EDGES | BELOW_EDGES | {"config", "logs", "workers"},
+    "control_place": {"admin", "config", "errors", "logs", "store"},
+    "workers": {"admin", "config", "control_place", "errors", "logs"},
+    "server": EDGES | BELOW_EDGES | {"config", "control_place", "logs", "workers"},
     "cli": EDGES
     | BELOW_EDGES
     | {"config", "logs", "server", "demo", "sim", "bench", "message_text", "workers"},

@@ -32,6 +32,10 @@ _CREDENTIALS = struct.Struct("iII")  # pid, uid, gid; see unix(7)
 Facts = Mapping[str, Any]
 
 
+class Last(dict[str, Any]):
+    """What a verb that yields items says when there are no more."""
+
+
 class Arguments:
     """A request's arguments, each taken by its type; `end` refuses what is left over."""
 
@@ -71,6 +75,10 @@ class Arguments:
         """Refuse arguments that nobody has taken: they would be believed to have an effect."""
         for name in self._given:
             raise ControlError(f"{self._verb} knows no argument {name!r}")
+
+    def rest(self) -> dict[str, Any]:
+        """Return all that nobody has taken, to be judged by someone else."""
+        return dict(self._given)
 
     def _take(self, name: str, default: Any) -> Any:
         if name not in self._given and default is None:
@@ -222,16 +230,19 @@ async def _answer(verb: Verb, arguments: Arguments, writer: asyncio.StreamWriter
         facts = found if isinstance(found, Mapping) else await found
         await _say(writer, {"done": facts})
         return
-    count = 0
+    count, last = 0, Last()
     try:
         async for item in found:
+            if isinstance(item, Last):
+                last = item
+                continue
             await _say(writer, {"item": item})
             count += 1
             if count % ITEMS_AT_ONCE == 0:
                 await asyncio.sleep(0)
     finally:
         await found.aclose()
-    await _say(writer, {"done": {}})
+    await _say(writer, {"done": last})
 
 
 async def _say(writer: asyncio.StreamWriter, reply: Facts) -> None:

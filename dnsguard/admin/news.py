@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dnsguard import clock
 from dnsguard.admin.http import Reply, Request
-from dnsguard.admin.status import Reading, status
 
 if TYPE_CHECKING:
     from dnsguard.admin.page import Page
@@ -25,23 +24,33 @@ NEWS_SECONDS = 2.0
 STREAMS_MAX = 8  # browsers left open for days; each is sent some 10 kB every two seconds
 
 
-class News:
-    """What is new on the page of one instance."""
+Look = Callable[[], Awaitable[Mapping[str, Any] | None]]
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+
+class News:
+    """What is new on the page of one instance.
+
+    `look` returns its state (see `status`), or None while nobody can tell.
+    """
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
         self._page: Page | None = None
         self._rendered: Mapping[str, str] = {}
         self._rendered_at = float("-inf")
+        self._rendering = asyncio.Lock()
         self.streams = 0
 
-    def page(self, request: Request) -> Reply:
+    async def page(self, request: Request) -> Reply:
         """Answer with the whole page."""
         if self._page is None:
             from dnsguard.admin.page import Page
 
             self._page = Page()
-        body = self._page.document(status(self._reading, clock.now()))
+        state = await self._look()
+        if state is None:
+            return Reply.text(HTTPStatus.SERVICE_UNAVAILABLE, "no worker answers")
+        body = self._page.document(state)
         return Reply(HTTPStatus.OK, body, "text/html; charset=utf-8", self._page.policy)
 
     def events(self, request: Request) -> Reply:
@@ -56,7 +65,7 @@ class News:
         sent: Mapping[str, str] = {}
         try:
             while True:
-                sections = self._sections()
+                sections = await self._sections()
                 new = {name: text for name, text in sections.items() if sent.get(name) != text}
                 sent = sections
                 yield b"data: " + json.dumps(new, separators=(",", ":")).encode() + b"\n\n"
@@ -64,11 +73,13 @@ class News:
         finally:
             self.streams -= 1
 
-    def _sections(self) -> Mapping[str, str]:
-        now = clock.now()
-        if now - self._rendered_at >= NEWS_SECONDS / 2:
-            from dnsguard.admin.page import sections
+    async def _sections(self) -> Mapping[str, str]:
+        async with self._rendering:
+            if clock.now() - self._rendered_at >= NEWS_SECONDS / 2:
+                from dnsguard.admin.page import sections
 
-            self._rendered = sections(status(self._reading, now))
-            self._rendered_at = now
-        return self._rendered
+                state = await self._look()
+                if state is not None:
+                    self._rendered = sections(state)
+                self._rendered_at = clock.now()
+            return self._rendered

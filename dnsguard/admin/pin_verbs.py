@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from dnsguard import clock
 from dnsguard.admin.control import Arguments, Facts, Verb
 from dnsguard.admin.facts import all_pins, pin_facts
+from dnsguard.admin.telling import tell
 from dnsguard.core.engine import Engine
 from dnsguard.core.pins import ADDRESSES_MAX, PINS_MAX, Pin
 from dnsguard.core.wire import name_octets, name_text
@@ -16,6 +17,7 @@ from dnsguard.errors import ControlError, WireError
 
 LASTS_MAX = 30 * 86400.0  # seconds: what is to last longer belongs into the settings
 TTL_MAX = 3600.0
+BESIDE_SECONDS = 0.3  # for another worker to say what is pinned: a start must not wait for it
 
 Keep = Callable[[], Awaitable[str]]  # writes the pins down; returns why it could not
 
@@ -46,6 +48,29 @@ def pin_verbs(engine: Engine, keep: Keep) -> Mapping[str, Verb]:
             yield found
 
     return {"pin": Verb(pin), "unpin": Verb(unpin), "pins": Verb(pins)}
+
+
+async def pins_beside(engine: Engine, directories: Sequence[str]) -> None:
+    """Pin by hand what the first of these other workers has pinned, and nothing else.
+
+    `directories` are those of their control sockets. Whoever does not answer at once is not waited
+    for; if nobody does, what is pinned here stays.
+    """
+    for directory in directories:
+        try:
+            found = [
+                f async for kind, f in tell(directory, "pins", {}, BESIDE_SECONDS) if kind == "item"
+            ]
+        except ControlError:
+            continue
+        now = clock.now()
+        for old in engine.pins.operators(now):
+            engine.pins.remove(name_octets(old.name))
+        for facts in found:
+            if facts["ends_in"] is not None:  # else it is pinned by the settings
+                until = now + facts["ends_in"]
+                engine.pin(Pin(facts["name"], tuple(facts["addresses"]), facts["ttl"], now, until))
+        return
 
 
 def _kept(trouble: str) -> dict[str, Any]:

@@ -52,7 +52,10 @@ def routes(exporter: Exporter, reading: Reading, ready: Callable[[], str]) -> Ma
             return _json(HTTPStatus.BAD_REQUEST, {"error": f"no such parameter: {known!r}"})
         return _json(HTTPStatus.OK, status(reading, clock.now()))
 
-    news = News(reading)
+    async def look() -> dict[str, Any]:
+        return status(reading, clock.now())
+
+    news = News(look)
 
     return {
         "/": news.page,

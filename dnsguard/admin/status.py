@@ -80,7 +80,7 @@ def status(reading: Reading, now: float) -> dict[str, Any]:
         "cache": _cache(engine),
         "store": _store(reading.store, now),
         "process": {
-            "resident_bytes": _resident(),
+            "resident_bytes": resident(),
             "questions_under_way": len(engine.asking.flights),
             **reading.numbers(),
         },
@@ -92,7 +92,7 @@ def status(reading: Reading, now: float) -> dict[str, Any]:
             for at, notice in reversed(watch.events)
         ],
     }  # fmt: skip
-    found["headline"] = _headline(found)
+    found["headline"] = headline(found)
     return found
 
 
@@ -148,6 +148,12 @@ def _zone(zone: dict[str, Any], coverage: Coverage, now: float) -> dict[str, Any
     zone["upstreams"] = [server["upstream"] for server in zone["upstreams"]]
     zone["asked"], zone["covered"] = share.asked, share.covered
     zone["runway"] = round(share.runway(now), 3)
+    zone["words"] = zone_words(zone)
+    return zone
+
+
+def zone_words(zone: Mapping[str, Any]) -> str:
+    """Return in one sentence how a zone is doing."""
     state = zone["state"]
     if zone["since"] is not None:
         state = f"{state} for {span(zone['since'])}"
@@ -156,11 +162,10 @@ def _zone(zone: dict[str, Any], coverage: Coverage, now: float) -> dict[str, Any
         parts.append("serving last-known-good")
     if zone["denied"]:
         parts.append(f"{counted(zone['denied'], 'name')} denied and not believed to be gone")
-    parts.append(_covered(share))
-    if share.covered:
+    parts.append(_covered(zone["asked"], zone["covered"]))
+    if zone["covered"]:
         parts.append(f"runway {span(zone['runway'])}")
-    zone["words"] = f"{zone_title(zone['name'])}: {'; '.join(parts)}"
-    return zone
+    return f"{zone_title(zone['name'])}: {'; '.join(parts)}"
 
 
 def zone_title(name: str) -> str:
@@ -168,13 +173,13 @@ def zone_title(name: str) -> str:
     return "All names (zone .)" if name == "." else name.rstrip(".")
 
 
-def _covered(share: Share) -> str:
-    if not share.asked:
+def _covered(asked: int, covered: int) -> str:
+    if not asked:
         return "nothing asked within the hour"
-    return f"{share.covered:,} of {counted(share.asked, 'question')} of the last hour covered"
+    return f"{covered:,} of {counted(asked, 'question')} of the last hour covered"
 
 
-def _headline(found: Mapping[str, Any]) -> dict[str, str]:
+def headline(found: Mapping[str, Any]) -> dict[str, str]:
     """Return the sentence that a tired person reads first, and its tone."""
     sick = [zone for zone in found["zones"] if zone["state"] != "normal"]
     ready = found["readiness"]
@@ -296,12 +301,16 @@ def _guard(engine: Engine) -> dict[str, Any]:
     """What the guard has made of denials of good names, since the start and at present."""
     verdicts = {word: engine.counters.guard.get(word, 0) for word in VERDICTS}
     held = sum(len(zone.guard.held) for zone in engine.zones.all)
+    modes = {zone.name: zone.guard.policy.mode for zone in engine.zones.all}
+    words = guard_words(verdicts, held)
+    return {"verdicts": verdicts, "held": held, "modes": modes, "words": words}
+
+
+def guard_words(verdicts: Mapping[str, int], held: int) -> str:
+    """Return in words what has become of denials of good names."""
     told = ", ".join(f"{count:,} {word}" for word, count in verdicts.items() if count)
     words = f"denials of good names so far: {told}" if told else "no good name was denied so far"
-    if held:
-        words += f"; {counted(held, 'name')} in doubt now"
-    modes = {zone.name: zone.guard.policy.mode for zone in engine.zones.all}
-    return {"verdicts": verdicts, "held": held, "modes": modes, "words": words}
+    return f"{words}; {counted(held, 'name')} in doubt now" if held else words
 
 
 def _pins(engine: Engine, now: float, names: bool) -> dict[str, Any]:
@@ -335,7 +344,8 @@ def _store(store: StoreCounts | None, now: float) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _resident() -> int | None:
+def resident() -> int | None:
+    """Return the octets of memory that this process has, where the system tells."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * PAGE_OCTETS

@@ -104,6 +104,7 @@ class Instance:
             if "item" in reply:
                 yield "item", reply["item"]
             else:
+                _say_who_is_missing(reply["done"])
                 yield "done", reply["done"]
                 return
 
@@ -118,6 +119,13 @@ def reading(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parame
             raise click.BadParameter(f"{text!r}: {error}") from None
 
     return callback
+
+
+def _say_who_is_missing(facts: Mapping[str, Any]) -> None:
+    """Tell of workers that have not answered: what is said is not all, or not done everywhere."""
+    workers = facts.get("workers")
+    if workers and workers["missing"]:
+        click.echo(f"note: {workers['words']}", err=True)
 
 
 def reach(control: str | None = None, state_dir: str | None = None) -> Instance:

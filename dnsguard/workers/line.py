@@ -163,6 +163,10 @@ class Post:
         """Return the settings of the supervisor, which has judged them."""
         return self._settings
 
+    def others(self, settings: Settings) -> list[int]:
+        """Return the numbers of the other workers."""
+        return [number for number in range(1, settings.workers + 1) if number != self.number]
+
     def _beat(self) -> None:
         assert self._line is not None
         self._line.say(Beat())

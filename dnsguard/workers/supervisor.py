@@ -105,12 +105,12 @@ class Supervisor:
         try:
             self._settings = claim(self._settings)
             self.meeting = make_meeting()
-            self._front = front = Front(self.meeting, len(self.workers), self._serving)
+            self._front = front = Front(self.meeting, len(self.workers), self._serving, self._alive)
             self._watch_signals()
             for worker in self.workers:
                 self._start(worker)
             await self._first()
-            self._say_ready(await front.open(self._settings))
+            self._say_ready(*await front.open(self._settings))
             self._watch()
             while not self._stopping:
                 self._changed.clear()
@@ -130,6 +130,10 @@ class Supervisor:
     def _serving(self) -> Sequence[int]:
         """Return the number of each worker that serves."""
         return [worker.number for worker in self.workers if worker.serving]
+
+    def _alive(self) -> Sequence[int]:
+        """Return the number of each worker that exists, serving or not yet."""
+        return [worker.number for worker in self.workers if worker.alive]
 
     # -- starting ---------------------------------------------------------------------------
 
@@ -176,7 +180,7 @@ class Supervisor:
             names = ", ".join(str(worker) for worker in slow)
             logger.error("%s does not serve yet; the others do", names)
 
-    def _say_ready(self, admin: str) -> None:
+    def _say_ready(self, admin: str, control: str) -> None:
         settings = self._settings
         if self._stopping:
             return
@@ -186,8 +190,8 @@ class Supervisor:
         )
         logger.info(
             "dnsguard %s ready in %.0f ms: %d workers listening on %s (UDP, TCP); upstreams %s; "
-            "admin %s", __version__, (monotonic() - self._began) * 1000, len(self.workers),
-            ", ".join(map(str, settings.listen)), zones, admin,
+            "admin %s; control %s", __version__, (monotonic() - self._began) * 1000,
+            len(self.workers), ", ".join(map(str, settings.listen)), zones, admin, control,
         )  # fmt: skip
 
     # -- while they run ---------------------------------------------------------------------
@@ -198,7 +202,9 @@ class Supervisor:
             worker.serving = True
             if worker.restarts:
                 took = (worker.heard - worker.began) * 1000
-                logger.warning("%s serves in place of the former after %.0f ms", worker, took)
+                text = f"{worker} serves in place of the former after {took:.0f} ms"
+                logger.warning("%s", text)
+                self._tell("warning", "worker_back", text)
             self._changed.set()
         elif isinstance(message, Failed):
             if not worker.restarts:
@@ -207,6 +213,10 @@ class Supervisor:
                 logger.error("%s cannot start: %s", worker, message.text)
         elif not isinstance(message, Beat):
             logger.error("%s says what no worker says", worker)
+
+    def _tell(self, level: str, event: str, text: str) -> None:
+        if self._front is not None:
+            self._front.note(level, event, text)
 
     def _reap(self) -> None:
         """See who has ended."""
@@ -231,10 +241,10 @@ class Supervisor:
             if monotonic() - worker.began >= STEADY_SECONDS:
                 worker.pause = 0.0
             others = sum(1 for other in self.workers if other.serving)
-            logger.error(
-                "%s; another starts %s, %d of %d serve meanwhile", text,
-                f"in {worker.pause:g} s" if worker.pause else "at once", others, len(self.workers),
-            )  # fmt: skip
+            text += f"; another starts {f'in {worker.pause:g} s' if worker.pause else 'at once'}, "
+            text += f"{others} of {len(self.workers)} serve meanwhile"
+            logger.error("%s", text)
+            self._tell("error", "worker_ended", text)
             self._later(worker)
 
     def _later(self, worker: Worker) -> None:

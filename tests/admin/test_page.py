@@ -176,7 +176,11 @@ async def test_who_does_not_read_the_news_is_dropped(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(news, "NEWS_SECONDS", 0.0)
     monkeypatch.setattr("dnsguard.admin.http.REPLY_SECONDS", 0.05)
     much = "y" * 300_000
-    monkeypatch.setattr(news.News, "_sections", lambda self: {"x": f"{much}{clock.now()}"})
+
+    async def sections(_: news.News) -> dict[str, str]:
+        return {"x": f"{much}{clock.now()}"}
+
+    monkeypatch.setattr(news.News, "_sections", sections)
     async with scene() as stage, admin(stage, Readiness()) as calls:
         await watching(calls)
         calls.reader._transport.pause_reading()  # type: ignore[attr-defined]
