@@ -152,8 +152,9 @@ class Dnsguard:
         entry = self.engine.cache.get(question.octets + KEY_TAIL)
         if rcode not in (NOERROR, NXDOMAIN):
             return rcode, (), FAILURE, now - BOOT_SECONDS, 0
-        if entry is None:
-            source = SYNTHESIZED if rcode else UPSTREAM
+        if entry is None or (not addresses and now >= entry.dies()):
+            # Nothing is remembered that could be said: made up, or passed on and not kept.
+            source = UPSTREAM if addresses else SYNTHESIZED
             return rcode, addresses, source, now - BOOT_SECONDS, 0
         source = HIT if now < entry.expires else STALE
         if entry.stored == now:

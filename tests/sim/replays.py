@@ -107,13 +107,12 @@ class Watch:
         self.sources[source] += 1
         if source == SYNTHESIZED and answer[1]:
             raise Broken(f"{now:.3f}: {question.name}: addresses out of nowhere")
-        if not answer[1]:
-            return  # in an outage a denial may be made up, beside one that is too old to be said
         if source == STALE:
             self.stale_again(question, stored, now)
         if source in (HIT, STALE):
             stale = self.policy.zones[0].stale
-            life = stale.headless_max_age if question.name in self.headless else stale.max_age
+            pods = question.name in self.headless and answer[1]
+            life = stale.headless_max_age if pods else stale.max_age
             if source == HIT:
                 life = 0.0
             if now - stored > ttl + life + SECOND:
