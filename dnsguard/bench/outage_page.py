@@ -55,7 +55,8 @@ def _title(result: Result) -> str:
 
 def _how(result: Result) -> str:
     made = result.made
-    return f"{made.date} · dnsguard {made.dnsguard} · {words.MODES[made.mode]} · {made.machine}"
+    facts = made.date, f"dnsguard {made.dnsguard}", words.MODES[made.mode], made.machine
+    return " · ".join(filter(None, facts))
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -279,5 +280,7 @@ def _again(result: Result) -> str:
         ("machine", made.machine),
         ("date", made.date),
     )
-    rows = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts)
+    rows = "".join(
+        f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts if value
+    )
     return f"<pre>{escape(made.command)}</pre><dl>{rows}</dl>"

@@ -105,7 +105,8 @@ def _last(result: Result) -> Iterator[str]:
     """How it came about, and what the reader must know."""
     made = result.made
     yield from made.notes
-    yield (
-        f"dnsguard {made.dnsguard}, {words.MODES[made.mode]}, seeds {words.seeds(made.seeds)}, "
-        f"{made.machine}, {made.date}."
-    )
+    facts = (
+        f"dnsguard {made.dnsguard}", words.MODES[made.mode], f"seeds {words.seeds(made.seeds)}",
+        made.machine, made.date,
+    )  # fmt: skip
+    yield f"{', '.join(filter(None, facts))}."

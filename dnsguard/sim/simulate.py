@@ -134,7 +134,7 @@ def made(command: str, seeds: Sequence[int], notes: Sequence[str]) -> result.Mad
     """How a result came about: nothing of the machine or the day, so that bytes can be the same."""
     return result.Made(
         command=command, mode=result.Mode.SIMULATE, seeds=tuple(seeds), dnsguard=__version__,
-        machine="virtual time, on any machine", date="", notes=tuple(notes),
+        machine="", date="", notes=tuple(notes),
     )  # fmt: skip
 
 
