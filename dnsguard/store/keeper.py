@@ -85,14 +85,17 @@ class Keeper:
             engine.look_elsewhere()
         self._owed = False  # others were told what the disk was not
         self._loaded = asyncio.Event()
+        self._sought: set[bytes] = set()  # what clients have asked for since the reading began
+        self._left: set[bytes] = set()  # and of that, what nobody else knows
         self._ended = asyncio.Event()
 
     def start(self) -> None:
         """Begin to read what is there, and then to write."""
         if self._writer is not None:
+            self._engine.look_elsewhere()  # which the file is, until it is read
             self._writer.start()
         else:
-            self._loaded.set()
+            self._has_loaded()
         if self._peers is not None:
             self._peers.start()
         if self._shared is not None:
@@ -190,7 +193,9 @@ class Keeper:
     # -- others who may know ----------------------------------------------------------------
 
     def search(self, key: bytes) -> None:
-        """Look for an answer that this process does not have."""
+        """Look for an answer that this process does not have, or not yet."""
+        if not self._loaded.is_set():
+            self._sought.add(key)
         if self._peers is not None:
             self._peers.search(key)
         else:
@@ -214,6 +219,9 @@ class Keeper:
             self._done()
 
     def _nowhere(self, key: bytes) -> None:
+        if key in self._sought:
+            self._left.add(key)  # it may stand in what is still to be read
+            return
         if self._engine.elsewhere is not None:
             self._engine.elsewhere.nowhere(key, clock.now())
             self._done()
@@ -244,11 +252,21 @@ class Keeper:
             except WireError:
                 self.counts.errors["row"] += 1
                 self._learned.forget(kept.key)
+                continue
+            if kept.key in self._sought:
+                self._settled(kept.key)
         taken()
+
+    def _has_loaded(self) -> None:
+        """Nothing more comes from the file: who waits for that waits no longer."""
+        self._loaded.set()
+        left, self._sought, self._left = self._left, set(), set()
+        for key in left:
+            self._nowhere(key)
 
     def loaded_all(self, damaged: int, undated: int) -> None:
         """Everything that could be read has been."""
-        self._loaded.set()
+        self._has_loaded()
         self._undated = undated > 0
         self._learned.missed = True  # what is of an earlier boot is to be written again
         if damaged:
@@ -296,7 +314,7 @@ class Keeper:
 
     def set_aside(self, error: StoreError) -> None:
         """The file was of no use, and a new one takes its place."""
-        self._loaded.set()
+        self._has_loaded()
         self.counts.errors[error.kind] += 1
         text = f"last-known-good store: {error}; it is set aside as aside.sqlite, a new one begins"
         self._notice(Notice("warning", "store_set_aside", text, (("kind", error.kind),)))
@@ -304,7 +322,7 @@ class Keeper:
     def down(self, error: StoreError) -> None:
         """It cannot be used for now; the writer tries again by itself."""
         self._open = False
-        self._loaded.set()
+        self._has_loaded()
         if self._peers is not None:
             self._peers.adopt = False
             if error.kind == "locked":
