@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 NAMES_MAX = 2048  # names of one pool that may be asked for a sample
 POOLS_MAX = 64
 SAMPLES_MAX = 64  # questions of the guard's own within one window, whatever flips: bounds its cost
-LOOKS = 2  # equal denials, from two places or over two transports, before one is believed
+# Equal denials, from several places and ports, before one is believed: one of two replicas that
+# lies is asked so often in a row once in 16 times.
+LOOKS = 4
 # A name that was denied and affirmed within DISPUTE_SECONDS: one of several replicas lies. With two
 # of them, of which one does, so many denials in a row come by chance once in 4,096 times.
 LOOKS_DISPUTED = 12

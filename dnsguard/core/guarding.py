@@ -2,7 +2,7 @@
 
 A denial of what was good is not stored at once. The same question goes to another upstream, or to
 the same one over the other transport, and a few names like it are asked for as well. If they stand,
-the name is believed to be gone, two round trips after it was first denied; if they are denied too,
+the name is believed to be gone, four round trips after it was asked for; if they are denied too,
 the zone goes into *doubt*: its last-known-good answers are served for every name that is denied,
 and for those that were believed to be gone a moment ago, until they come back, `guard.max_hold`
 has run out, or an operator has decided. To hold a name costs nothing new: it is a refresh that has
@@ -181,7 +181,9 @@ class Guarding:
             server, stream = others[0], others[0].streams
         else:
             server = last.server
-            stream = server.streams or not (last.stream or server.stream_health.dead)
+            # Once over TCP; then from other ports again. A connection is kept, and leads to one of
+            # several replicas for as long as it lasts.
+            stream = server.streams or (flight.looks == 1 and not server.stream_health.dead)
         self._sending.send(flight, server, stream, now)
 
     def _ask_samples(self, flight: Flight, pool: tuple[int, ...], now: float) -> None:
