@@ -125,7 +125,8 @@ class Server:
         from dnsguard.admin.routes import routes
 
         reading = self._reading(driver, self._settings.hot_names)
-        server = HttpServer(routes(Exporter(reading), reading, self._missing))
+        coredns = f"dns://{self._settings.listen[0]}" if self._settings.coredns_names else ""
+        server = HttpServer(routes(Exporter(reading, coredns), reading, self._missing))
         if post is not None:  # the supervisor has the address, and asks us
             await server.listen_at(os.path.join(post.meeting, meeting_name(post.number)))
             return server, ""
@@ -236,6 +237,8 @@ class Server:
             logger.warning("listen and admin addresses change at a restart only")
         if settings.hot_names != old.hot_names:
             logger.warning("admin.hot_names changes at a restart only")
+        if settings.coredns_names != old.coredns_names:
+            logger.warning("metrics.coredns_names changes at a restart only")
         if settings.store != self._settings.store:
             logger.warning("store.dir and the other store settings change at a restart only")
         self._settings = settings

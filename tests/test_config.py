@@ -119,6 +119,7 @@ EFFECTS = [
     ("takeover", "on", "takeover", True),
     ("store.shared", "redis://192.0.2.1:6379/2", "store.shared", ("redis://192.0.2.1:6379/2",)),
     ("store.shared_prefix", "east", "store.shared_prefix", "east"),
+    ("metrics.coredns_names", "on", "coredns_names", True),
     ("log.format", "json", "log_format", "json"),
     ("log.level", "debug", "log_level", "debug"),
 ]

@@ -32,6 +32,7 @@ def _soonest(values: Sequence[float]) -> float:
 
 # How the gauges of several processes become one; any other gauge is summed.
 RULES: dict[str, Callable[[Sequence[float]], float]] = {
+    "coredns_build_info": max,
     "dnsguard_build_info": max,
     "dnsguard_covered_ratio": min,
     "dnsguard_runway_seconds": _soonest,

@@ -28,6 +28,7 @@ from dnsguard.core.counters import (
     ENDS,
     RESULTS,
     VERDICTS,
+    Histogram,
     SharedCounts,
     StoreCounts,
 )
@@ -92,15 +93,9 @@ def _queries(engine: Engine, now: float) -> Iterator[Metric]:
     for reason in ("timeout", "servfail", "refused", "unreachable", "outage", "invalid", "guard"):
         stale.add_metric((reason,), counters.stale.get(reason, 0))
     yield stale
-    histogram = counters.latency
-    running, buckets = 0, []
-    for bound, count in zip(BUCKETS, histogram.counts, strict=False):
-        running += count
-        buckets.append((str(bound), float(running)))
-    buckets.append(("+Inf", float(running + histogram.counts[-1])))
     yield HistogramMetricFamily(
         "dnsguard_answer_seconds", "Time from reading a query to handing over its reply.",
-        buckets=buckets, sum_value=histogram.total,
+        buckets=buckets_of(counters.latency, BUCKETS), sum_value=counters.latency.total,
     )  # fmt: skip
     yield GaugeMetricFamily(
         "dnsguard_stale_age_seconds",
@@ -118,6 +113,12 @@ def _queries(engine: Engine, now: float) -> Iterator[Metric]:
     )
     for name, text, value in plain:
         yield CounterMetricFamily(name, text, value=value)
+
+
+def buckets_of(histogram: Histogram, bounds: tuple[float, ...]) -> list[tuple[str, float]]:
+    """Return (le, observations up to it) for these bounds and for all of them."""
+    names = [*map(str, bounds), "+Inf"]
+    return list(zip(names, map(float, histogram.below(bounds)), strict=True))
 
 
 def _upstreams(engine: Engine) -> Iterator[Metric]:
@@ -284,9 +285,14 @@ def _shared(shared: SharedCounts) -> Iterator[Metric]:
 class Exporter:
     """Renders the metrics of one engine in the format that a scraper prefers."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, coredns: str = "") -> None:
+        """`coredns` is the server of `coredns_*` names (`dns://:53`), or empty for none of them."""
         self.registry = CollectorRegistry()
         self.registry.register(EngineCollector(reading))
+        if coredns:
+            from dnsguard.admin.coredns import CorednsCollector
+
+            self.registry.register(CorednsCollector(reading.engine, coredns))
         ProcessCollector(registry=self.registry)
 
     def render(self, accept: str) -> tuple[bytes, str]:

@@ -342,6 +342,9 @@ _ROWS = (
     Key("takeover", SWITCH, False,
         "share each listen address with a server that was started so too, know what it knows, and "
         "go on alone when it ends"),
+    Key("metrics.coredns_names", SWITCH, False,
+        "tell the same numbers under the coredns_* names too that existing dashboards and alerts "
+        "ask for, as far as they mean something here"),
     Key("log.format", _choice("text", "json"), "text", "how log lines look on stderr"),
     Key("log.level", _choice("debug", "info", "warning", "error"), "info",
         "the least severe log line that is written"),

@@ -68,6 +68,7 @@ class Settings:
     listen: tuple[Address, ...]
     admin: Address | None
     hot_names: bool
+    coredns_names: bool
     access: tuple[Network, ...]
     policy: Policy
     log_format: Literal["text", "json"]
@@ -266,6 +267,7 @@ def _settings(
         listen=listen,
         admin=admin,
         hot_names=plain["admin.hot_names"],
+        coredns_names=plain["metrics.coredns_names"],
         access=addresses.networks(plain["access.allow"]),
         policy=Policy(
             zones=zones,

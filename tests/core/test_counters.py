@@ -7,6 +7,7 @@ from hypothesis import given, strategies as st
 
 from dnsguard.core.counters import (
     BUCKETS,
+    DOUBLED,
     SOURCES,
     STALE_WINDOW,
     Counters,
@@ -19,9 +20,10 @@ START = 60 * 16667.0  # seconds since boot, at a minute's beginning
 
 
 def test_buckets_rise() -> None:
-    assert list(BUCKETS) == sorted(set(BUCKETS))
-    assert BUCKETS[0] > 0
-    assert len(Histogram().counts) == len(BUCKETS) + 1  # the last one holds what is above them all
+    for bounds in (BUCKETS, DOUBLED):
+        assert list(bounds) == sorted(set(bounds))
+        assert bounds[0] > 0
+        assert len(Histogram().below(bounds)) == len(bounds) + 1  # the last is all of them
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,7 @@ def test_buckets_rise() -> None:
 def test_a_bucket_holds_what_is_not_above_it(seconds: float, place: int) -> None:
     histogram = Histogram()
     histogram.observe(seconds)
-    assert [index for index, count in enumerate(histogram.counts) if count] == [place]
+    assert histogram.below(BUCKETS) == [0] * place + [1] * (len(BUCKETS) + 1 - place)
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.integers(1, 5)), max_size=20))
@@ -42,9 +44,9 @@ def test_a_histogram_loses_nothing(seen: list[tuple[float, int]]) -> None:
         histogram.observe(seconds, times)
     assert sum(histogram.counts) == sum(times for _, times in seen)
     assert histogram.total == pytest.approx(sum(seconds * times for seconds, times in seen))
-    for index, bound in enumerate(BUCKETS):
-        below = sum(times for seconds, times in seen if seconds <= bound)
-        assert sum(histogram.counts[: index + 1]) == below
+    for bounds in (BUCKETS, DOUBLED):
+        expected = [sum(n for seconds, n in seen if seconds <= bound) for bound in bounds]
+        assert histogram.below(bounds) == [*expected, sum(histogram.counts)]
 
 
 def test_counters_start_at_nothing() -> None:
