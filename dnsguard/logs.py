@@ -21,6 +21,7 @@ LINES_WAITING_MAX = 1000
 REPEAT_SECONDS = 60.0  # in which a line is written so many times, and then counted
 REPEAT_LINES = 5
 REPEAT_KINDS_MAX = 256  # lines that are kept count of; a process says some fifty different things
+QUERY = "query"  # the event of a line of the query log
 STOP_SECONDS = 1.0  # for a reader of our stderr to read on, at the end
 STDERR = 2
 _NUMBERS = re.compile(r"\b\d+(?:\.\d+)? (?=m?s\b|times|more\b)")
@@ -79,6 +80,8 @@ class Repeats:
 
     def take(self, record: logging.LogRecord, now: float) -> bool:
         """Return True if this line is to be written; otherwise it is counted."""
+        if getattr(record, "event", "") == QUERY:
+            return True  # each is another one, and whoever says them keeps count
         try:
             key = _NUMBERS.sub("#", f"{record.levelname} {record.getMessage()}")
         except Exception:  # a defect at the caller's, which the formatter will tell

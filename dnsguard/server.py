@@ -16,7 +16,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from dnsguard import __version__, clock, logs
+from dnsguard import __version__, clock, logs, message_text
 from dnsguard.admin.http import HttpServer
 from dnsguard.admin.pin_verbs import pins_beside
 from dnsguard.admin.status import Reading
@@ -33,6 +33,7 @@ from dnsguard.net.addresses import Access
 from dnsguard.net.bootstrap import resolve_upstreams
 from dnsguard.net.driver import Driver
 from dnsguard.net.listen import bind_udp
+from dnsguard.net.sampling import Sample
 from dnsguard.store.place import Place, directory_name, make_root
 from dnsguard.workers.line import Post, control_name, meeting_name
 
@@ -87,6 +88,7 @@ class Server:
             await driver.start([udp for udp, _ in pairs], [tcp for _, tcp in pairs])
             admin, admin_at = await self._open_admin(driver)
             self._watch_signals()
+            driver.sample(settings.log_queries, self._say_query)
             if keeper is not None:
                 await keeper.loaded()
             control = await self._open_control(driver, pairs)
@@ -149,6 +151,9 @@ class Server:
         if self._watch is not None:
             self._watch.note(notice)
         report(notice)
+
+    def _say_query(self, sample: Sample) -> None:
+        say_query(sample, self._settings.log_query_names)
 
     async def _open_control(
         self, driver: Driver, pairs: Sequence[tuple[socket.socket, socket.socket]]
@@ -244,6 +249,7 @@ class Server:
         self._settings = settings
         logger.setLevel(settings.log_level.upper())
         self._driver.reload(policy, Access(settings.access))
+        self._driver.sample(settings.log_queries, self._say_query)
         logger.info("settings taken")
 
 
@@ -344,6 +350,25 @@ def tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_YOUNG, GC_MIDDLE, GC_OLD)
+
+
+def say_query(sample: Sample, names: bool) -> None:
+    """Write one line of the query log, with the name that was asked for or without."""
+    qtype = message_text.type_name(sample.qtype)
+    shown = f"{sample.name} " if names else ""
+    lost = f" ({sample.lost} others were not written)" if sample.lost else ""
+    text = (
+        f"query {sample.client} {sample.transport} {shown}{qtype} in zone {sample.zone}: "
+        f"{sample.rcode}, {sample.source}, {sample.took * 1000:.2f} ms{lost}"
+    )
+    fields = {
+        "client": sample.client, "transport": sample.transport, "type": qtype, "zone": sample.zone,
+        "rcode": sample.rcode, "source": sample.source, "seconds": round(sample.took, 6),
+        "lost": sample.lost,
+    }  # fmt: skip
+    if names:
+        fields["name"] = sample.name
+    logger.info("%s", text, extra={"event": logs.QUERY, "fields": fields})
 
 
 def report(notice: Notice) -> None:

@@ -122,6 +122,8 @@ EFFECTS = [
     ("metrics.coredns_names", "on", "coredns_names", True),
     ("log.format", "json", "log_format", "json"),
     ("log.level", "debug", "log_level", "debug"),
+    ("log.queries", "1%", "log_queries", 0.01),
+    ("log.query_names", "off", "log_query_names", False),
 ]
 
 BESIDE = {"kubernetes.autopath": ("kubernetes.namespace", "shop")}  # what a key cannot be without

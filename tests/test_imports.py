@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": BELOW_EDGES | {"net", "sim"},  # the generator shares the proxy's batched system calls
     "control_place": {"admin", "config", "errors", "logs", "store"},
     "workers": {"admin", "config", "control_place", "errors", "logs"},
-    "server": EDGES | BELOW_EDGES | {"config", "control_place", "logs", "workers"},
+    "server": EDGES | BELOW_EDGES | {"config", "control_place", "logs", "message_text", "workers"},
     "cli": EDGES
     | BELOW_EDGES
     | {"config", "logs", "server", "demo", "sim", "bench", "message_text", "workers"},

@@ -25,15 +25,6 @@ KINDS = ("silent", "failing", "wrong")
 NAMES_SHOWN = 20
 
 
-def read_share(text: str) -> float:
-    """Return `10%` or `0.1` as a number; raises ValueError with what would be right."""
-    number = text.removesuffix("%")
-    share = units.read_number(number) / (100 if number != text else 1)
-    if not 0 <= share <= 1:
-        raise ValueError("a share between 0% and 100%, such as 10% or 0.1")
-    return share
-
-
 def lines(report: Mapping[str, Any]) -> Iterator[str]:
     """The report, most important first."""
     lookups, failed = report["lookups"], report["failed"]
@@ -101,9 +92,9 @@ def follow(instance: Instance, plan: Mapping[str, Any], show: Callable[[str], No
               help="How the upstream fails: no answer, SERVFAIL, or no such name.")  # fmt: skip
 @click.option("--for", "lasts", metavar="DURATION", default="5m",
               callback=reading(units.read_duration), help="How long, up to 4h. [5m]")  # fmt: skip
-@click.option("--fraction", metavar="SHARE", default="10%", callback=reading(read_share),
+@click.option("--fraction", metavar="SHARE", default="10%", callback=reading(units.read_share),
               help="Of the names, each with all of its questions. [10%]")  # fmt: skip
-@click.option("--abort-above", metavar="SHARE", default="5%", callback=reading(read_share),
+@click.option("--abort-above", metavar="SHARE", default="5%", callback=reading(units.read_share),
               help="End it when more look-ups than this fail. [5%]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The report for scripts.")
 @instance_options

@@ -151,6 +151,7 @@ TIMEOUT = Kind("a duration or auto", _read_timeout, _show_timeout)
 SIZE = Kind("a size", units.read_size, units.show_size)
 INTEGER = Kind("a whole number", units.read_integer, _as_it_is)
 NUMBER = Kind("a number", units.read_number, _as_it_is)
+SHARE = Kind("a share or off", units.read_share, units.show_share)
 SWITCH = Kind("on or off", units.read_switch, _as_it_is)
 ADDRESS = Kind("ADDR:PORT", addresses.read_address, str)
 ADDRESS_OR_OFF = Kind(
@@ -348,6 +349,10 @@ _ROWS = (
     Key("log.format", _choice("text", "json"), "text", "how log lines look on stderr"),
     Key("log.level", _choice("debug", "info", "warning", "error"), "info",
         "the least severe log line that is written"),
+    Key("log.queries", SHARE, 0.0,
+        "log this share of the queries and what they were answered, at random and 10 a second at "
+        "the most; at level info"),
+    Key("log.query_names", SWITCH, True, "whether those lines show the names that were asked for"),
 )  # fmt: skip
 
 KEYS: dict[str, Key] = {row.name: row for row in _ROWS}

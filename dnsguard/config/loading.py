@@ -73,6 +73,8 @@ class Settings:
     policy: Policy
     log_format: Literal["text", "json"]
     log_level: Literal["debug", "info", "warning", "error"]
+    log_queries: float  # share of the queries that are logged
+    log_query_names: bool
     store: StorePolicy
     workers: int
     takeover: bool
@@ -281,6 +283,8 @@ def _settings(
         ),
         log_format=plain["log.format"],
         log_level=plain["log.level"],
+        log_queries=plain["log.queries"],
+        log_query_names=plain["log.query_names"],
         store=StorePolicy(**section("store")),
         workers=plain["workers"],
         takeover=plain["takeover"],

@@ -100,6 +100,25 @@ def read_number(text: str) -> float:
     return number
 
 
+def read_share(text: str) -> float:
+    """A part of a whole: `1%`, 0.01, or off for none."""
+    if text.lower() == "off":
+        return 0.0
+    number = text.removesuffix("%")
+    try:
+        share = read_number(number) / (100 if number != text else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError("a share from 0% to 100%, such as 1% or 0.01, or off")
+    return share
+
+
+def show_share(share: float) -> str:
+    """In percent, or off."""
+    return f"{share * 100:.12g}%" if share else "off"
+
+
 def read_switch(text: str) -> bool:
     """On or off, in the spellings that YAML gives a truth value."""
     switch = _SWITCH.get(text.lower())

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from dnsguard.core.actions import Notice
+from dnsguard.core.intake import route
 from dnsguard.core.reply import span
 from dnsguard.core.shadow import Lending, shadow_of
 from dnsguard.core.unanswered import NEVER_ANSWERED, TOO_OLD
@@ -315,7 +316,8 @@ class Drill:
             return
         self.over = True
         engine = self._engine
-        engine.client, engine.drill = engine.take, None
+        engine.drill = None
+        route(engine)
         self._settle(now)
         self.ended, self.aborted = why or "its time is over", bool(why)
         self.lasted = now - self.began
@@ -339,7 +341,8 @@ def begin(engine: Engine, plan: Plan, chance: Chance, now: float) -> Drill | str
         if zone.state != "normal":
             return f"zone {zone.name} is in {zone.state}: this is no drill"
     drill = Drill(engine, plan, chance, now)
-    engine.drill, engine.client = drill, drill.client
+    engine.drill = drill
+    route(engine)
     engine.answering.forget()  # finished replies would pass the drill by
     text = f"drill: {plan.words}, for {span(plan.lasts)} at most"
     engine.out.notices.append(Notice("warning", "drill", text))

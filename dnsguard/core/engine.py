@@ -54,6 +54,7 @@ from dnsguard.core.zones import Server, ZoneState, build_zones
 
 if TYPE_CHECKING:
     from dnsguard.core.drill import Drill
+    from dnsguard.core.intake import Client, Tapped
 
 META_FIRST, META_LAST = 249, 254  # TKEY to MAILA: never data, see RFC 6895 section 3.1
 _POSITIVE = Kind.POSITIVE  # an enum's members are slow to look up where every miss passes
@@ -66,7 +67,7 @@ class Engine:
 
     `policy` is the operator's will, `chance` the source of randomness, `now` the present instant
     in seconds of a clock that never steps. `is_ours` tells whether a query that looks exactly like
-    one of our own came from one of our own sockets; `cache` is one of another kind than usual.
+    one of our own came from one of our own sockets; `cache` and `pins` are another's.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Engine:
         now: float,
         is_ours: Callable[[object, Ask], bool] = lambda client, ask: True,
         cache: Cache | None = None,
+        pins: Pins | None = None,
     ) -> None:
         self.policy = policy
         self.out = Actions()
@@ -90,14 +92,16 @@ class Engine:
         self._stale, self._refuse = self.answering.stale, self.answering.refuse
         self.zones = build_zones(policy, now, {})
         self.schema = schema_of(policy.kubernetes, self.cache.index)
-        self.share_pins(Pins(pins_of(policy)))
+        self.pins = Pins(pins_of(policy)) if pins is None else pins
+        self._pinned = self.pins.table  # nearly always empty, which costs a query nothing
         self.autopath = Autopath(policy.kubernetes, self.take, self.out, self.answering)
         self.asking = Asking(
             policy, chance, self.out, self.counters,
             self._landed, self._crashed, self._zone_changed, self.cache.index.__contains__,
         )  # fmt: skip
         self.sending = self.asking.sending
-        self.client = self.take  # a client's message; while a drill runs, the drill takes it first
+        self.client: Client = self.take  # unless others take it first: see `intake`
+        self.tap: Tapped | None = None
         self.drill: Drill | None = None
         self.answer = self.asking.answer  # an upstream's message
         self.failed = self.asking.failed  # the network's word that there will be none
@@ -299,11 +303,6 @@ class Engine:
             self.counters.answers[counted] += len(waiters)
             flight.waiters = []
         return True
-
-    def share_pins(self, pins: Pins) -> None:
-        """Answer from these pins."""
-        self.pins = pins
-        self._pinned = pins.table  # nearly always empty, which costs a query nothing
 
     def pin(self, pin: Pin) -> bool:
         """Answer a name from a pin from now on; False if there are too many."""

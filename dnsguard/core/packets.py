@@ -43,7 +43,7 @@ class Packets:
 
     def add(self, tail: bytes, wire: bytes, until: float, entry: Entry, reason: str) -> None:
         """Remember `wire` as the reply to every query whose octets after the id are `tail`."""
-        old = self.table.get(tail)
+        old = self.table[tail] if tail in self.table else None  # noqa: SIM401 - see net.sampling
         if old is not None:
             self._retire(old)
         elif len(self.table) >= self._most:

@@ -90,9 +90,8 @@ def shadow_of(real: Engine, chance: Chance, now: float) -> Engine:
         return shadow.zones.find(key)
 
     cache = Lending(size, real.cache, zone_of, now)
-    shadow = Engine(policy, chance, now, lambda client, ask: False, cache)
+    shadow = Engine(policy, chance, now, lambda client, ask: False, cache, real.pins)
     shadow.schema = schema_of(policy.kubernetes, _Lent(cache))
-    shadow.share_pins(real.pins)
     shadow.failures.update(real.failures)
     shadow.counters.latency = real.counters.latency
     for zone, twin in zip(real.zones.all, shadow.zones.all, strict=True):

@@ -23,6 +23,7 @@ from dnsguard.core.zones import Server
 from dnsguard.net.accept import Acceptor, Client
 from dnsguard.net.addresses import Access, Rates
 from dnsguard.net.listen import Listener, Sink
+from dnsguard.net.sampling import Sample, Sampler, Tap
 from dnsguard.net.stream import Streams
 from dnsguard.net.upstream import Ports
 
@@ -49,6 +50,7 @@ class Driver:
         self._flushing = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None  # while stopping
+        self._sampler: Sampler | None = None
         self.search: Callable[[bytes], None] = _nobody  # looks for a name elsewhere
 
     async def start(self, udp: Iterable[socket.socket], tcp: Iterable[socket.socket]) -> None:
@@ -136,6 +138,8 @@ class Driver:
 
     def _is_ours(self, client: object, ask: Ask) -> bool:
         sink, name = cast(Origin, client)
+        if isinstance(sink, Tap):
+            sink = sink.sink
         if isinstance(sink, Listener):
             return self.ports.sent_by_us(sink.sender(name), ask)
         return isinstance(sink, Client) and self.streams.sent_by_us(sink.peer, ask)
@@ -174,6 +178,14 @@ class Driver:
             "upstream_sockets": len(self.ports),
             "unsent_replies": sum(listener.unsent for listener in self.listeners),
         }
+
+    def sample(self, share: float, say: Callable[[Sample], None]) -> None:
+        """Tell what this share of the queries is answered, from now on; 0 ends it."""
+        if self._sampler is not None:
+            self._sampler.end()
+            self._sampler = None
+        if share > 0:
+            self._sampler = Sampler(self.engine, share, say, clock.now)
 
     # -- settings and the end ---------------------------------------------------------------
 

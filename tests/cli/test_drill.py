@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dnsguard.cli import explain, status
-from dnsguard.cli.drill import NAMES_SHOWN, command, lines, read_share
+from dnsguard.cli.drill import NAMES_SHOWN, command, lines
 from dnsguard.cli.instance import reach
 from dnsguard.errors import ControlError
 from tests.net.asking import datagrams
@@ -164,10 +164,6 @@ def test_slips_of_the_finger_are_told_before_anything_is_asked(wrong: tuple[str,
     found = CliRunner().invoke(command, wrong)
     assert found.exit_code == 2
     assert "Error: Invalid value" in found.output
-
-
-def test_shares_are_read_both_ways() -> None:
-    assert [read_share(text) for text in ("10%", "0.1", "100%", "0")] == [0.1, 0.1, 1.0, 0.0]
 
 
 def test_a_drill_that_nobody_noticed_has_shown_nothing() -> None:
