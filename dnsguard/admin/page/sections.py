@@ -113,7 +113,7 @@ def _drill(drill: Mapping[str, Any] | None) -> str:
     facts = (
         ("Ends in", span(drill["left"])),
         ("Look-ups", f"{drill['lookups']:,}, for {drill['names']:,} names"),
-        ("Failed", f"{drill['failed']:,}; above {drill['abort_above']:.3g} of all it is ended"),
+        ("Failed", f"{drill['failed']:,}; above {drill['abort_above']:.0%} of all it is ended"),
     )
     told = "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in facts)
     return (
