@@ -15,6 +15,7 @@ from dnsguard.core import reply
 from dnsguard.core.actions import Actions
 from dnsguard.core.entry import Entry
 from dnsguard.core.kept import restore
+from dnsguard.core.unanswered import NEVER_ANSWERED
 from dnsguard.core.wire import SERVFAIL, Query
 from dnsguard.errors import WireError
 
@@ -115,6 +116,7 @@ class Elsewhere:
             if entry is not None and now < entry.dies():  # an upstream came back meanwhile
                 self._answer(entry, query, now)
             else:
+                self._engine.unanswered.note(key, NEVER_ANSWERED, now)
                 self._engine.answering.refuse(query, SERVFAIL, code, text)
 
     def end(self, now: float) -> None:

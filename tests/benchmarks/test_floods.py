@@ -42,5 +42,5 @@ def test_a_promise_that_is_broken_is_counted_and_said(capsys: pytest.CaptureFixt
 def test_every_bomb_is_read_to_its_end(capsys: pytest.CaptureFixture[str]) -> None:
     """How long that takes is for `make floods` to judge."""
     bombs(Verdicts(), True)
-    assert capsys.readouterr().out.count("octets)") == 6
+    assert capsys.readouterr().out.count("octets)") == 8
     assert list(FLOODS)[-1] == "random-names"

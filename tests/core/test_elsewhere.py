@@ -14,6 +14,7 @@ from dnsguard.core import elsewhere as module
 from dnsguard.core.elsewhere import AGAIN_SECONDS, WAIT_SECONDS, Elsewhere
 from dnsguard.core.engine import Engine
 from dnsguard.core.policy import Limits
+from dnsguard.core.unanswered import NEVER_ANSWERED
 from tests.core import build
 from tests.core.byhand import NAME, T0, A, ask_for, begin, good, taken, told
 from tests.core.watch import read
@@ -76,6 +77,7 @@ def test_what_nobody_knows_fails_as_it_would_have() -> None:
     engine, elsewhere = dark()
     engine.client(QUERY, "client", T0)
     elsewhere.nowhere(KEY, T0 + 0.1)
+    assert engine.unanswered.why(KEY) == NEVER_ANSWERED  # what a status shows as a name to fix
     (found,) = [read(wire) for _, wire in engine.out.replies]
     assert (found.rcode, found.ede[0][0]) == ("SERVFAIL", 22)
     engine.out.replies.clear()

@@ -39,8 +39,16 @@ def kill(pids: list[int]) -> None:
     """Kill processes, and wait until each has let go of its sockets."""
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    while any(state(pid) not in "ZX" for pid in pids):
+    while any(state(pid) not in "ZX" or threads(pid) > 1 for pid in pids):
         time.sleep(0.01)
+
+
+def threads(pid: int) -> int:
+    """How many threads a process has left: sockets are open until the last one is gone."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def state(pid: int) -> str:
