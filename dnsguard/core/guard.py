@@ -39,6 +39,7 @@ LIAR_NAMES, LIAR_SECONDS = (
     2,
     60.0,
 )  # so many names disputed so lately: the replica lies of others too
+TURNED_SHARE = 0.5  # of what was heard since, that is denied: a source that has turned
 ELSEWHERE_MIN = 2  # names of other namespaces than the one that loses most, for it to be an event
 LEAVE_SHARE = 0.5  # of mass_fraction: what may still be denied when doubt ends, lest it flap
 _API_SERVER = name_octets("kubernetes.default.svc")[:-1]  # every cluster has it, for good
@@ -76,7 +77,8 @@ class Guard:
         self.ever_held = 0  # how many there have been in this doubt
         self.suspected_at = float("-inf")  # when it was last said what enforce would do
         self._pools: dict[Pool, dict[bytes, float]] = {}  # key: when it was last affirmed
-        self._flips: dict[bytes, tuple[float, Pool]] = {}  # name: when it was last denied
+        # name: when it was denied last, its pool, and when first
+        self._flips: dict[bytes, tuple[float, Pool, float]] = {}
         self._disputed: dict[bytes, float] = {}
         self._asked: list[float] = []  # when samples were asked for
 
@@ -114,7 +116,8 @@ class Guard:
         """Note that a good name was denied."""
         since = now - self.policy.window
         self._flips = {name: flip for name, flip in self._flips.items() if flip[0] >= since}
-        self._flips[key[:-5]] = now, pool
+        _, _, first = self._flips.get(key[:-5], (now, pool, now))
+        self._flips[key[:-5]] = now, pool, first
 
     def dispute(self, key: bytes, now: float) -> None:
         """Note that a name is both denied and affirmed."""
@@ -138,20 +141,42 @@ class Guard:
         name = key[:-5]
         if name in self.canaries:
             return f"the canary {name_text(name)} is denied"
-        flips = {n: p for n, (at, p) in self._flips.items() if at >= now - self.policy.window}
+        flips = {n: p for n, (at, p, _) in self._flips.items() if at >= now - self.policy.window}
         if len(flips) < self.policy.mass_min:
             return ""
         alike = {n for n, p in flips.items() if p == pool}
         fraction = self.policy.mass_fraction
-        return self._mass(alike, (pool,), fraction, now) or self._mass(
-            set(flips), self._pools, fraction, now
+        return (
+            self._mass(alike, (pool,), fraction, now)
+            or self._mass(set(flips), self._pools, fraction, now)
+            or self._turned(now)
+        )
+
+    def _turned(self, now: float) -> str:
+        """Return why the source has turned: of all that it has said lately, most is a denial.
+
+        What was affirmed before an event says nothing of what came after it. So the latest
+        `mass_min` denials are held against what was heard since the first of them, which are the
+        samples that they were the reason for, at the least.
+        """
+        latest = sorted(first for _, _, first in self._flips.values())[-self.policy.mass_min :]
+        flipped = {name for name, (_, _, first) in self._flips.items() if first >= latest[0]}
+        affirmed = {key[:-5] for key in self._recent(self._pools, latest[0])} - flipped
+        if len(flipped) < TURNED_SHARE * (len(flipped) + len(affirmed)):
+            return ""
+        if self._one_alone(flipped, affirmed, self.policy.mass_fraction):
+            return ""
+        total, example = len(flipped) + len(affirmed), name_text(min(flipped))
+        return (
+            f"{len(flipped)} of the {total} names that were asked for within "
+            f"the last {now - latest[0]:.1f} s are denied all at once, {example} for one"
         )
 
     def _mass(self, flipped: set[bytes], pools: Iterable[Pool], fraction: float, now: float) -> str:
         policy = self.policy
         if len(flipped) < policy.mass_min:
             return ""
-        affirmed = {key[:-5] for key in self._recent(pools, now)} - flipped
+        affirmed = {key[:-5] for key in self._recent(pools, now - policy.window)} - flipped
         if len(flipped) < fraction * (len(flipped) + len(affirmed)):
             return ""
         if self._one_alone(flipped, affirmed, fraction):
@@ -174,8 +199,7 @@ class Guard:
         elsewhere = sum(sick.values()) - max(sick.values(), default=0)
         return healthy and (len(sick) < 2 or elsewhere < ELSEWHERE_MIN)
 
-    def _recent(self, pools: Iterable[Pool], now: float) -> Iterator[bytes]:
-        since = now - self.policy.window
+    def _recent(self, pools: Iterable[Pool], since: float) -> Iterator[bytes]:
         for pool in pools:
             for key, at in self._pools.get(pool, {}).items():
                 if at >= since:
@@ -249,7 +273,7 @@ class Guard:
         fraction = LEAVE_SHARE * self.policy.mass_fraction
         if len(self.held) <= fraction * self.ever_held:
             return True
-        flips = {n: p for n, (at, p) in self._flips.items() if at >= now - self.policy.window}
+        flips = {n: p for n, (at, p, _) in self._flips.items() if at >= now - self.policy.window}
         kinds = [({n for n in flips if flips[n] == pool}, (pool,)) for pool in {*flips.values()}]
         return not any(
             self._mass(flipped, pools, fraction, now)

@@ -57,6 +57,46 @@ def test_few_denials_are_deletions() -> None:
         assert not watching.suspicion(denied, POOL, NOW + n)
 
 
+def test_what_was_affirmed_before_an_event_says_nothing_of_it() -> None:
+    """A hundred names were good a moment ago, and since then every single one was denied."""
+    watching = guard()
+    for good in names(100, "shop") + names(100, "bank"):
+        watching.affirmed(good, POOL, NOW - 1)
+    fallen = [*names(3, "shop"), *names(3, "bank")]
+    said = []
+    for n, denied in enumerate(fallen):
+        watching.denied(denied, POOL, NOW + n / 10)
+        watching.denied(denied, POOL, NOW + n / 10 + 0.01)  # a second look is no second event
+        said.append(watching.suspicion(denied, POOL, NOW + n / 10 + 0.01))
+    assert said[:4] == [""] * 4
+    assert said[4].startswith(
+        "5 of the 5 names that were asked for within the last 0.4 s are denied"
+    )
+
+
+def test_names_that_stand_since_speak_for_the_source() -> None:
+    watching = guard()
+    for good in names(100, "shop") + names(100, "bank"):
+        watching.affirmed(good, POOL, NOW - 1)
+    for n, (denied, stands) in enumerate(
+        zip([*names(3, "shop"), *names(3, "bank")], names(60, "shop", 30)[::10], strict=True)
+    ):
+        watching.denied(denied, POOL, NOW + n / 10)
+        watching.affirmed(stands, POOL, NOW + n / 10)
+        watching.affirmed(names(1, "bank", 50 + n)[0], POOL, NOW + n / 10)
+        assert not watching.suspicion(denied, POOL, NOW + n / 10)
+
+
+def test_a_namespace_that_goes_all_at_once_is_its_own_business_still() -> None:
+    watching = guard()
+    for good in names(100, "shop") + names(100, "bank"):
+        watching.affirmed(good, POOL, NOW - 1)
+    for denied in names(6, "shop"):
+        watching.denied(denied, POOL, NOW)
+    watching.affirmed(names(1, "bank")[0], POOL, NOW)
+    assert not watching.suspicion(names(1, "shop")[0], POOL, NOW)
+
+
 def test_many_denials_of_different_names_are_an_event() -> None:
     watching = guard()
     for denied in [*names(4), *names(1, "bank")]:
