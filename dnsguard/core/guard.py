@@ -164,8 +164,9 @@ class Guard:
         affirmed = {key[:-5] for key in self._recent(self._pools, latest[0])} - flipped
         if len(flipped) < TURNED_SHARE * (len(flipped) + len(affirmed)):
             return ""
-        if self._one_alone(flipped, affirmed, self.policy.mass_fraction):
-            return ""
+        groups = Counter(map(self.group, flipped))
+        if len(flipped) - max(groups.values()) < ELSEWHERE_MIN:
+            return ""  # one namespace alone, of which so short a time says too little
         total, example = len(flipped) + len(affirmed), name_text(min(flipped))
         return (
             f"{len(flipped)} of the {total} names that were asked for within "
