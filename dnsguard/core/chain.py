@@ -110,7 +110,7 @@ def without(wire: bytes, start: int, left_out: Set[int]) -> bytes:
                 out += U16.pack(_POINTER | place) if shared else owner
                 out += RECORD.pack(rtype, rclass, ttl, len(rdata)) + rdata
             position = end
-    except (IndexError, StructError):
+    except StructError:
         raise WireError("a section is shorter than its count says") from None
     if position != len(wire):
         raise WireError("octets after the last record, or a record past the end")
@@ -131,22 +131,39 @@ def _spelled(wire: bytes, position: int, spellings: dict[bytes, bytes]) -> bytes
     return name
 
 
+def names_in(wire: bytes, position: int, end: int, rtype: int) -> Sequence[int]:
+    """Return where the names stand in RDATA from `position` to `end`, which follow one another.
+
+    None for types in which no name may be compressed, whose octets nobody needs to look at. Raises
+    `WireError` if the names run past the end.
+    """
+    layout = _NAMES_IN.get(rtype)
+    if layout is None or position == end:
+        return ()
+    before, count = layout
+    position += before
+    found = []
+    try:
+        if rtype == _T_NAPTR:
+            for _ in range(_STRINGS_OF_NAPTR):
+                position += wire[position] + 1
+        for _ in range(count):
+            found.append(position)
+            position = skip_name(wire, position)
+    except IndexError:
+        position = len(wire) + 1
+    if position > end:
+        raise WireError("a name runs past the end of its RDATA")
+    return found
+
+
 def _rdata(
     wire: bytes, position: int, end: int, rtype: int, spellings: dict[bytes, bytes]
 ) -> bytes:
     """Return RDATA from `position` to `end` with the names in it uncompressed."""
-    layout = _NAMES_IN.get(rtype)
-    if layout is None or position == end:
+    places = names_in(wire, position, end, rtype)
+    if not places:
         return wire[position:end]
-    start, (before, names) = position, layout
-    position += before
-    if rtype == _T_NAPTR:
-        for _ in range(_STRINGS_OF_NAPTR):
-            position += wire[position] + 1
-    out = wire[start:position]
-    for _ in range(names):
-        out += _spelled(wire, position, spellings)
-        position = skip_name(wire, position)
-    if position > end:
-        raise WireError("a name runs past the end of its RDATA")
-    return out + wire[position:end]
+    names = [_spelled(wire, place, spellings) for place in places]
+    rest = skip_name(wire, places[-1])
+    return b"".join((wire[position : places[0]], *names, wire[rest:end]))

@@ -7,6 +7,7 @@ compressed are looked at (RFC 3597 section 4); all other octets are left as they
 
 from __future__ import annotations
 
+from dnsguard.core.chain import names_in
 from dnsguard.core.wire import (
     AD,
     HEADER_OCTETS,
@@ -14,24 +15,24 @@ from dnsguard.core.wire import (
     RECORD,
     T_CNAME,
     T_OPT,
-    T_SOA,
     U16,
     skip_name,
 )
+from dnsguard.errors import WireError
 
 _POINTER, _OFFSET = 0xC000, 0x3FFF
 _HERE = b"\xc0\x0c"  # the name asked, compressed
-# How many octets stand before a name in RDATA, by type: NS, CNAME, PTR, MX, SRV, DNAME.
-_NAME_AFTER = {2: 0, T_CNAME: 0, 12: 0, 15: 2, 33: 6, 39: 0}
 
 
 def grafted(wire: bytes, question: bytes) -> bytes | None:
     """Return the reply `wire` as one to `question`, which becomes an alias of the name in it.
 
-    `wire` must be well formed, as every reply of the engine is, and neither empty of a question nor
-    cut. The alias lives as long as the shortest-lived record of the answer, or of the authority
-    section where there is no answer; AD is taken away, because nobody signed the alias. None if a
-    pointer would lead beyond the 16,383 octets that it can.
+    The records of `wire` must be as many as its counts say, as those of every reply of the engine
+    are, and it must neither be empty of a question nor cut. The alias lives as long as the
+    shortest-lived record of the answer, or of the authority section where there is no answer; AD is
+    taken away, because nobody signed the alias. None if a pointer would lead beyond the 16,383
+    octets that it can, if one leads to anything but a name before it (its octets may be others
+    here), or if a record does not hold the names that its type has: nobody has looked there before.
     """
     name_end = skip_name(wire, HEADER_OCTETS)
     name = wire[HEADER_OCTETS:name_end]
@@ -42,30 +43,36 @@ def grafted(wire: bytes, question: bytes) -> bytes | None:
     answers, authority = U16.unpack_from(wire, 6)[0], U16.unpack_from(wire, 8)[0]
     records = answers + authority + U16.unpack_from(wire, 10)[0]
     ttls = []
+    places: set[int] = set()  # of the labels and pointers of names so far, which move as a whole
 
     def move(position: int) -> bool:
         """Have the pointer that ends the name at `position` lead where its target is now."""
+        parts = [position]
         while 0 < (label := wire[position]) <= LABEL_MAX:
             position += label + 1
-        if not label:
-            return True  # it ends with its own zero octet
-        target = U16.unpack_from(wire, position)[0] & _OFFSET
-        target += data_at - HEADER_OCTETS if target < name_end else moved
-        if target > _OFFSET:
-            return False
-        U16.pack_into(out, position - start, _POINTER | target)
+            parts.append(position)
+        if label:  # else it ends with its own zero octet
+            target = U16.unpack_from(wire, position)[0] & _OFFSET
+            if target not in places:
+                return False
+            target += data_at - HEADER_OCTETS if target < name_end else moved
+            if target > _OFFSET:
+                return False
+            U16.pack_into(out, position - start, _POINTER | target)
+        places.update(parts)
         return True
 
+    move(HEADER_OCTETS)
     position = start
     for number in range(records):
         names = [position]
         position = skip_name(wire, position)
         rtype, _, ttl, length = RECORD.unpack_from(wire, position)
         position += RECORD.size
-        if rtype in _NAME_AFTER:
-            names.append(position + _NAME_AFTER[rtype])
-        elif rtype == T_SOA:
-            names += position, skip_name(wire, position)
+        try:
+            names += names_in(wire, position, position + length, rtype)
+        except WireError:
+            return None
         if number < (answers or authority) and rtype != T_OPT:
             ttls.append(ttl)
         if not all(map(move, names)):

@@ -30,6 +30,25 @@ NEGATIVE_MAX = 300
 EDNS_SIZE = 1232
 SOA = "dns.test. admin.dns.test. 1 7200 1800 86400"  # complete it with a minimum
 
+# Of every type that may be compressed, and of one that may not.
+RDATA = {
+    "NS": "ns.victim.example.",
+    "CNAME": "ns.victim.example.",
+    "SOA": "ns.victim.example. admin.victim.example. 1 2 3 4 5",
+    "PTR": "ns.victim.example.",
+    "MX": "10 mail.victim.example.",
+    "RP": "admin.victim.example. txt.victim.example.",
+    "AFSDB": "1 ns.victim.example.",
+    "RT": "1 ns.victim.example.",
+    "PX": "1 ns.victim.example. mail.victim.example.",
+    "SRV": "0 5 53 ns.victim.example.",
+    "NAPTR": '10 20 "u" "sip+E2U" "!^.*$!sip:x!" ns.victim.example.',
+    "KX": "1 ns.victim.example.",
+    "DNAME": "ns.victim.example.",
+    "TXT": '"ns.victim.example."',
+    "TYPE65400": r"\# 5 c00c41ff00",
+}
+
 
 class Watched(bytes):
     """Octets that count how often they are looked at, so that no clock has to."""

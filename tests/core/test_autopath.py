@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 
 import dns.message
@@ -125,6 +126,32 @@ def test_what_cannot_be_written_is_left_to_the_client() -> None:
     found = dns.message.from_wire(octets)
     assert (found.rcode(), found.answer) == (3, [])
     assert found.question[0].name.to_text() == "x.shop.svc.cluster.local."
+
+
+def test_data_that_holds_no_name_costs_nobody_a_reply() -> None:
+    """An upstream may write anything into its records; the walks of others end all the same."""
+    engine = begin(searching())
+    names = ("x.shop.svc.cluster.local", "y.shop.svc.cluster.local")
+    for name in names:
+        engine.client(build.query(name), name, 1000.0)
+    for _ in range(3):
+        for ask in asks(engine):
+            denial = build.answer_wire(b"\0\7" + ask.wire, rcode=3, authority=build.soa(".", 9, 9))
+            assert engine.answer(ask, denial, 1000.0)
+        engine.autopath.settle(1000.0)
+    broken, whole = asks(engine)
+    wire = build.answer_wire(b"\0\7" + broken.wire, "x. 5 IN A 192.0.2.1", edns=None)
+    ns = b"\0" + struct.pack("!HHIH", 2, 1, 5, 1) + b"\1"  # a label without its octet
+    assert engine.answer(broken, wire[:8] + b"\0\1" + wire[10:] + ns, 1000.0)
+    wire = build.answer_wire(b"\0\7" + whole.wire, "y. 5 IN A 192.0.2.2")
+    assert engine.answer(whole, wire, 1000.0)
+    engine.autopath.settle(1000.0)
+    first, second = map(dns.message.from_wire, replies(engine))
+    assert (first.rcode(), first.answer) == (3, [])
+    assert first.question[0].name.to_text() == f"{names[0]}."
+    assert [rrset.to_text() for rrset in second.answer] == [
+        f"{names[1]}. 5 IN CNAME y.", "y. 5 IN A 192.0.2.2",
+    ]  # fmt: skip
 
 
 def test_steps_that_clients_have_just_asked_for_are_found_finished() -> None:

@@ -21,7 +21,7 @@ from dnsguard.core.answer import Kind
 from dnsguard.core.chain import CHAIN_MAX, SPELLINGS_MAX, follow, strays, without
 from dnsguard.core.wire import HEADER_OCTETS
 from dnsguard.errors import WireError
-from tests.core.build import answer_wire, meaning, query
+from tests.core.build import RDATA, answer_wire, meaning, query
 
 ASKED = query("www.example.")
 START = len(query("www.example.", edns=None))
@@ -113,26 +113,6 @@ def test_an_opt_and_its_rcode_are_still_read() -> None:
     assert dns.message.from_wire(found.wire).edns == -1
 
 
-# Of every type that may be compressed, and of one that may not.
-RDATA = {
-    "NS": "ns.victim.example.",
-    "CNAME": "ns.victim.example.",
-    "SOA": "ns.victim.example. admin.victim.example. 1 2 3 4 5",
-    "PTR": "ns.victim.example.",
-    "MX": "10 mail.victim.example.",
-    "RP": "admin.victim.example. txt.victim.example.",
-    "AFSDB": "1 ns.victim.example.",
-    "RT": "1 ns.victim.example.",
-    "PX": "1 ns.victim.example. mail.victim.example.",
-    "SRV": "0 5 53 ns.victim.example.",
-    "NAPTR": '10 20 "u" "sip+E2U" "!^.*$!sip:x!" ns.victim.example.',
-    "KX": "1 ns.victim.example.",
-    "DNAME": "ns.victim.example.",
-    "TXT": '"ns.victim.example."',
-    "TYPE65400": r"\# 5 c00c41ff00",
-}
-
-
 @given(
     beside=st.lists(st.sampled_from(list(RDATA)), max_size=5),
     authority=st.lists(st.sampled_from(list(RDATA)), max_size=4),
@@ -178,6 +158,7 @@ def test_whatever_rdata_holds_it_is_read_or_refused(rdata: bytes, rtype: int) ->
 
 BROKEN: list[tuple[str, Any]] = [
     ("a record that is not there", lambda wire: wire[:6] + b"\0\3" + wire[8:]),
+    ("a record cut short", lambda wire: wire[:6] + b"\0\3" + wire[8:] + b"\0\0\1"),
     ("an octet too many", lambda wire: wire + b"\0"),
     ("RDATA past the end", lambda wire: wire[:-1]),
     (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 import dns.flags
@@ -14,6 +15,7 @@ from hypothesis import given, strategies as st
 
 from dnsguard.core.graft import grafted
 from dnsguard.core.wire import name_octets
+from tests.core.build import RDATA
 
 LONG = "api.example.com.shop.svc.cluster.local."
 QUESTION = name_octets(LONG) + b"\0\1\0\1"
@@ -78,12 +80,66 @@ def test_octets_that_look_like_pointers_are_none() -> None:
     assert records(found)[1:] == records(dns.message.from_wire(wire))
 
 
-@pytest.mark.parametrize("rtype", ["SRV 1 2 3 t.example.", "DNAME t.example.", "PTR t.example."])
-def test_other_types_with_names(rtype: str) -> None:
-    wire = reply("a.example.", [f"a.example. 5 IN {rtype}"])
+@pytest.mark.parametrize("rtype", RDATA)
+def test_names_in_data_of_every_type_lead_where_they_led(rtype: str) -> None:
+    first = "a.example. 5 IN NS ns.victim.example."  # what dnspython compresses the next one by
+    wire = reply("a.example.", [first, f"b.example. 5 IN {rtype} {RDATA[rtype]}"])
     out = grafted(wire, QUESTION)
     assert out is not None
     assert records(dns.message.from_wire(out))[1:] == records(dns.message.from_wire(wire))
+
+
+def handmade(*data: tuple[int, bytes]) -> bytes:
+    """A reply to `a.example.` of these records, each a type and its data."""
+    head = b"\0\7\x81\x80\0\1" + len(data).to_bytes(2, "big") + bytes(4)
+    records = [
+        b"\xc0\x0c" + struct.pack("!HHIH", rtype, 1, 5, len(octets)) + octets
+        for rtype, octets in data
+    ]
+    return head + name_octets("a.example.") + b"\0\1\0\1" + b"".join(records)
+
+
+A, NS, SOA, MX, SRV, NAPTR = 1, 2, 6, 15, 33, 35
+FIRST = 12 + 11 + 4 + 12  # where the data of the first record stands
+LIES = {
+    "a name that runs past the data": (NS, b"\3n"),
+    "one that runs into what follows": (NS, b"\1"),
+    "a preference and no name": (MX, b"\0\1"),
+    "no second name": (SOA, b"\1n\0"),
+    "strings past the end": (NAPTR, b"\0\1\0\1\xff"),
+    "strings up to the end": (NAPTR, b"\0\1\0\1\0\0\0"),
+    "a reserved label": (SRV, bytes(6) + b"\x80"),
+    "a pointer into the type asked": (NS, b"\xc0\x17"),
+    "a pointer into the header": (NS, b"\xc0\4"),
+    "a pointer to itself": (NS, b"\xc0" + bytes((FIRST,))),
+    "a pointer that goes round": (NS, b"\1n\xc0" + bytes((FIRST,))),
+    "a pointer ahead": (NS, b"\xc0\xff"),
+}
+
+
+@pytest.mark.parametrize(("rtype", "octets"), LIES.values(), ids=list(LIES))
+def test_data_that_does_not_hold_its_names_is_told(rtype: int, octets: bytes) -> None:
+    """Who reads an answer looks into the data of CNAMEs only; all else comes here as it came."""
+    assert grafted(handmade((rtype, octets)), QUESTION) is None
+    assert grafted(handmade((rtype, octets), (A, b"\xc0\0\2\1")), QUESTION) is None
+
+
+def test_a_pointer_into_other_data_is_told() -> None:
+    """Octets of an address may look like the end of a name, which nothing here would move."""
+    wire = handmade((A, b"\xc0\x0c\0\0"), (NS, b"\xc0" + bytes((FIRST,))))
+    assert grafted(wire, QUESTION) is None
+
+
+def test_pointers_to_pointers_move_too() -> None:
+    wire = handmade((NS, b"\1n\xc0\x0c"), (NS, b"\xc0" + bytes((FIRST + 2,))), (NS, b""))
+    out = grafted(wire, QUESTION)
+    assert out is not None
+    places = [out.index(name) for name in (b"\1a\7example\0", b"\1n\xc0")]
+    assert out.endswith(
+        b"\1n\xc0%c" % places[0]
+        + b"\xc0%c" % places[0] + struct.pack("!HHIH", NS, 1, 5, 2) + b"\xc0%c" % (places[1] + 2)
+        + b"\xc0%c" % places[0] + struct.pack("!HHIH", NS, 1, 5, 0)
+    )  # fmt: skip
 
 
 def test_a_pointer_that_would_lead_too_far_is_told() -> None:
