@@ -112,6 +112,12 @@ alerts: ## check and test the alert rules (needs promtool: Debian's package prom
 	@promtool check rules deploy/alerts/dnsguard.yaml
 	@cd deploy/alerts && promtool test rules dnsguard_test.yaml
 
+.PHONY: browser
+browser: $(DEV) ## the status page in headless Chromium; pictures in build/pictures (chromium, chromedriver)
+	@$(BIN)/python -m tests.admin.browser
+	@DNSGUARD_PICTURES=build/pictures $(BIN)/python -m pytest -q -m "browser or not browser" \
+		-o faulthandler_timeout=300 tests/admin/test_browser.py tests/admin/test_page_seen.py $(ARGS)
+
 .PHONY: shared soak
 shared: $(DEV) ## the store that a fleet shares, with a real redis-server (which it needs)
 	@$(BIN)/python -m pytest -q -m shared

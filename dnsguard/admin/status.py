@@ -26,6 +26,7 @@ from dnsguard.core.evidence import WHY
 from dnsguard.core.history import SAMPLE_SECONDS
 from dnsguard.core.unanswered import EVICTED, NEVER_ANSWERED, TOO_OLD, TTL_ZERO
 
+IF_IT_DIED = "If the upstream died now"
 NAMES_SHOWN = 20
 PAGE_OCTETS = os.sysconf("SC_PAGE_SIZE")
 LOST = {
@@ -58,7 +59,7 @@ def status(reading: Reading, now: float) -> dict[str, Any]:
     """Return everything that there is to see at `now`."""
     engine, watch = reading.engine, reading.watch
     engine.fold(now)
-    coverage = watch.census.coverage
+    coverage = watch.census.seen(now)
     zones = [_zone(facts.zone_facts(zone, now), coverage, now) for zone in engine.zones.all]
     found: dict[str, Any] = {
         "version": __version__,
@@ -189,6 +190,8 @@ def headline(found: Mapping[str, Any]) -> dict[str, str]:
         text = f"{zone_title(first['name'])}: {first['state']} for {span(first['since'])}"
         if len(sick) > 1:
             text += f", and {counted(len(sick) - 1, 'more zone')}"
+        if not first["asked"]:
+            return {"tone": BAD, "text": f"{text}; nothing was asked there within the hour"}
         if first["covered"] == 0:
             return {"tone": BAD, "text": f"{text}; nothing is remembered to answer with"}
         text += (
@@ -257,7 +260,7 @@ def _answers(reading: Reading, now: float) -> dict[str, Any]:
 def readiness(coverage: Coverage, now: float, names: bool = True) -> dict[str, Any]:
     """Return what would be if the upstream died at `now`."""
     whole = coverage.whole
-    text = "If the upstream died now: "
+    text = f"{IF_IT_DIED}: "
     if whole.asked:
         text += (
             f"{whole.covered:,} of {counted(whole.asked, 'question')} asked within the hour "
@@ -335,6 +338,8 @@ def _store(store: StoreCounts | None, now: float) -> dict[str, Any] | None:
     words = f"{counted(store.rows, 'answer')} on disk"
     if store.up:
         words += f", all that was due written {span(now - store.flushed)} ago"
+    elif not store.errors:
+        words = "another process of this address writes them to disk, or the file is being opened"
     else:
         words = f"failing, serving from memory; {words} when it last worked"
     return {

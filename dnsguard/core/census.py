@@ -102,6 +102,15 @@ class Census:
         self.coverage, self._under_way = self._under_way, None
         return True
 
+    def seen(self, now: float) -> Coverage:
+        """Return what the last walk found, or what is there now where that is a matter of one step.
+
+        So whoever asks a moment after the first question or the first failure sees it counted.
+        """
+        if self._under_way is None and len(self._engine.cache.index) <= ENTRIES_AT_ONCE:
+            self.step(now)
+        return self.coverage
+
     def take(self, now: float) -> Coverage:
         """Walk through all of it at once, as for a person who asks."""
         self._under_way = None

@@ -23,7 +23,6 @@ from tests.net.running import Scene, later, on_a_loop, scene
 def seen(stage: Scene, watch: Watch, **options: Any) -> dict[str, Any]:
     engine = stage.proxy.driver.engine
     watch.history.sample(engine, clock.now())
-    watch.census.take(clock.now())
     return status(Reading(engine, watch, stage.proxy.driver.numbers, **options), clock.now())
 
 
@@ -91,6 +90,9 @@ async def test_a_store_that_fails_is_told_and_events_are_bounded() -> None:
         watch = Watch(stage.proxy.driver.engine)
         store = StoreCounts(clock.now())
         assert seen(stage, watch)["store"] is None
+        told = seen(stage, watch, store=store)["store"]["words"]
+        assert told.startswith("another process of this address writes them to disk")
+        store.errors["full"] += 1
         assert seen(stage, watch, store=store)["store"]["words"].startswith("failing, serving from")
         store.up, store.rows = True, 1200
         assert seen(stage, watch, store=store)["store"]["words"].startswith("1,200 answers on disk")
@@ -115,6 +117,23 @@ async def test_the_clock_of_the_watch_takes_samples(monkeypatch: pytest.MonkeyPa
             await stage.udp.resolve("a.test")
         watch.stop()
         assert sum(map(sum, watch.history.answers)) >= 3
+
+
+@on_a_loop
+async def test_an_outage_of_what_nobody_asks_for_is_not_called_a_loss() -> None:
+    async with scene() as stage:
+        watch = Watch(stage.proxy.driver.engine)
+        await stage.udp.resolve("www.test")
+        assert "1 of 1 question" in seen(stage, watch)["headline"]["text"], "asked a moment ago"
+        stage.upstream.stop()
+        later(3601.0)
+        await stage.udp.resolve("last.test")
+        later(3601.0)
+        reading = Reading(stage.proxy.driver.engine, watch, stage.proxy.driver.numbers)
+        found = status(reading, clock.now())
+        assert "outage for 1 h" in found["headline"]["text"]
+        assert found["headline"]["text"].endswith("nothing was asked there within the hour")
+        assert "<meter" not in sections(found)["readiness"], "nobody can tell"
 
 
 @pytest.mark.parametrize(

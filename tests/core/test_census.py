@@ -111,3 +111,21 @@ def test_a_large_cache_is_walked_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(hits) == HOT_MAX
     assert hits == sorted(hits, reverse=True)
     world.finish()
+
+
+def test_whoever_looks_sees_what_was_asked_a_moment_ago_unless_that_is_a_walk() -> None:
+    world = a_world()
+    world.put("good.test", "A", 60, "10.1.0.1")
+    counted = Census(world.engine, world.now)
+    world.resolve("good.test")
+    assert counted.seen(world.now).whole.asked == 1
+    world.put("more.test", "A", 60, "10.1.0.2")
+    world.resolve("more.test")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(census, "ENTRIES_AT_ONCE", 1)
+        assert counted.seen(world.now).whole.asked == 1, "two steps away"
+        assert not counted.step(world.now)
+    assert counted.seen(world.now).whole.asked == 1, "a walk is under way"
+    assert counted.step(world.now)
+    assert counted.seen(world.now).whole.asked == 2
+    world.finish()

@@ -30,9 +30,11 @@ _DOCUMENT = """\
 <body>
 <a class="skip" href="#zones">Skip to the zones</a>
 <p id="live" class="quiet" role="status">{said}</p>
+<p id="connection" role="status">As of the moment this page was loaded; reload it for news.</p>
+<main>
 {body}
-<footer><p id="connection">As of the moment this page was loaded; reload it for news.</p>
-<p>The same as JSON: <a href="/api/v1/status">/api/v1/status</a> · Prometheus:
+</main>
+<footer><p>The same as JSON: <a href="/api/v1/status">/api/v1/status</a> · Prometheus:
 <a href="/metrics">/metrics</a> · in a terminal: <code>dnsguard status</code></p></footer>
 <script>{script}</script>
 </body>

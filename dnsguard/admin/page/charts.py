@@ -56,12 +56,12 @@ def bars(series: Mapping[str, Sequence[int]], every: float, said: str) -> str:
     paths = "".join(
         f'<path class="fill-{name}" d="{"".join(path)}"/>' for name, path in drawn.items() if path
     )
-    peak = most / (group * every)
+    peak = f"highest: {most / (group * every):,.1f} a second" if paths else "nothing in this time"
     return (
         f'<svg class="bars" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}" '
         f'preserveAspectRatio="none"><path class="axis" d="M0 {HEIGHT - 0.5}h{WIDTH}"/>{paths}'
         f'</svg><p class="scale"><span>{span_of(BARS * group * every)} ago</span>'
-        f"<span>highest: {peak:,.1f} a second</span><span>now</span></p>"
+        f"<span>{peak}</span><span>now</span></p>"
     )
 
 

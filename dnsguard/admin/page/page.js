@@ -3,6 +3,13 @@
 const connection = document.getElementById("connection");
 let source = null;
 let retry = 0;
+let shown = new Date();
+
+// Said only when it changes, as it is read out to those who listen. What is old must not look well.
+function say(text, lost) {
+  if (connection.textContent !== text) connection.textContent = text;
+  document.documentElement.classList.toggle("lost", lost);
+}
 
 function show(parts) {
   for (const [id, text] of Object.entries(parts)) {
@@ -19,13 +26,11 @@ function begin() {
   source = new EventSource("/api/v1/events");
   source.onmessage = (event) => {
     show(JSON.parse(event.data));
-    connection.className = "";
-    connection.textContent = "Live.";
+    shown = new Date();
+    say("Live.", false);
   };
   source.onerror = () => {
-    connection.className = "lost";
-    connection.textContent =
-      "No connection to dnsguard: what is shown is from " + new Date().toLocaleTimeString() + " or before.";
+    say("No connection to dnsguard: this is how it was at " + shown.toLocaleTimeString() + ".", true);
     if (source && source.readyState === EventSource.CLOSED) retry = setTimeout(begin, 5000);
   };
 }

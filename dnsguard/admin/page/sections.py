@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from dnsguard.admin.page.charts import bars, sparkline
-from dnsguard.admin.status import span
+from dnsguard.admin.status import IF_IT_DIED, counted, span
 
 MARKS = {"good": "✓", "warn": "▲", "bad": "■"}
 TONES = {
@@ -32,6 +32,7 @@ VERDICTS = {
     "disputed": "denied by one, affirmed by another",
     "observed": "only counted: <code>guard.mode</code> is observe",
 }
+_ALL = ' <span class="quiet-ink">all other names</span>'
 NAMES_SHOWN = 20
 EVENTS_SHOWN = 15
 
@@ -60,11 +61,13 @@ def sections(state: Mapping[str, Any]) -> dict[str, str]:
 def headline(state: Mapping[str, Any]) -> str:
     """Return the one sentence in large type."""
     tone = state["headline"]["tone"]
+    workers = state.get("workers")
+    more = f" and {counted(workers['wanted'], 'worker')}" if workers else ""
     return (
         f'<p class="sentence {tone}"><span class="mark" aria-hidden="true">{MARKS[tone]}</span> '
         f"<strong>{escape(state['headline']['text'])}</strong></p>"
         f'<h1>dnsguard {escape(state["version"])} <span class="quiet-ink">· process '
-        f"{state['pid']} · up for {span(state['uptime'])}</span></h1>"
+        f"{state['pid']}{more} · up for {span(state['uptime'])}</span></h1>"
     )
 
 
@@ -112,13 +115,14 @@ def _drill(drill: Mapping[str, Any] | None) -> str:
         return ""
     facts = (
         ("Ends in", span(drill["left"])),
-        ("Look-ups", f"{drill['lookups']:,}, for {drill['names']:,} names"),
-        ("Failed", f"{drill['failed']:,}; above {drill['abort_above']:.0%} of all it is ended"),
+        ("Look-ups", f"{drill['lookups']:,} for {counted(drill['names'], 'name')}"),
+        ("Failed", f"{drill['failed']:,}; above {drill['abort_above']:.0%} it ends by itself"),
     )
     told = "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in facts)
     return (
-        f"<h2>A drill runs</h2><p>{escape(drill['words'])}. Clients are answered as they would be "
-        "then; health, cache and alerts below speak of the real upstreams.</p>"
+        f"<h2>A drill runs</h2><p>Rehearsed is an outage: {escape(drill['words'])}. Clients are "
+        "answered as they would be then; zones, upstreams and what is kept, below, are the real "
+        "ones.</p>"
         f"<dl>{told}</dl>"
     )
 
@@ -126,7 +130,7 @@ def _drill(drill: Mapping[str, Any] | None) -> str:
 def _zones(zones: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         (
-            f"<code>{escape(zone['name'])}</code>",
+            f"<code>{escape(zone['name'])}</code>" + (_ALL if zone["name"] == "." else ""),
             badge(zone["state"]) + (f" for {span(zone['since'])}" if zone["since"] else ""),
             f"{zone['covered']:,} of {zone['asked']:,}",
             span(zone["runway"]) if zone["covered"] else "-",
@@ -195,11 +199,13 @@ def _answers(answers: Mapping[str, Any], stale: Mapping[str, Any]) -> str:
 
 
 def _readiness(ready: Mapping[str, Any]) -> str:
-    share = ready["ratio"]
-    gauge = (
-        f'<meter min="0" max="1" low="0.9" high="0.99" optimum="1" value="{share:.4f}" '
-        f'aria-label="covered share">{share:.1%}</meter>'
-    )
+    share, gauge = ready["ratio"], ""
+    if ready["asked"]:
+        gauge = (
+            '<p><meter min="0" max="1" low="0.9" high="0.99" optimum="1" '
+            f'value="{share:.4f}" aria-label="covered share">{share:.1%}</meter></p>'
+        )
+    words = ready["words"].removeprefix(f"{IF_IT_DIED}: ")
     lost = "".join(
         f"<li>{facts['count']:,} would not: {escape(facts['words'])}</li>"
         for facts in ready["lost"].values()
@@ -213,7 +219,7 @@ def _readiness(ready: Mapping[str, Any]) -> str:
         ]  # fmt: skip
         names = table("Names without an answer", ("Name", "Type", "Why"), rows, "")
     return (
-        f"<h2>If the upstream died now</h2><p>{gauge}</p><p>{escape(ready['words'])}.</p>"
+        f"<h2>{IF_IT_DIED}</h2>{gauge}<p>{escape(words[0].upper() + words[1:])}.</p>"
         f"{f'<ul>{lost}</ul>' if lost else ''}{names}"
     )
 
@@ -224,8 +230,8 @@ def _cache(state: Mapping[str, Any]) -> str:
     resident = process["resident_bytes"]
     facts = [
         ("Cache", f"{_size(cache['bytes'])} of {_size(cache['max_bytes'])}"),
-        ("Answers kept", ", ".join(f"{n:,} {escape(kind)}" for kind, n in entries.items())),
-        ("Evicted", ", ".join(f"{n:,} {escape(kind)}" for kind, n in evicted.items())),
+        ("Kept", f"{_kept(entries)}, {counted(entries['failure'], 'failure')}"),
+        ("Had to make room", _kept(evicted)),
         ("Resident memory", _size(resident) if resident else "-"),
         ("Questions under way", f"{process['questions_under_way']:,}"),
         ("TCP connections", f"{process['tcp_connections']:,}"),
@@ -238,10 +244,17 @@ def _cache(state: Mapping[str, Any]) -> str:
     return f"<h2>Cache and store</h2><dl>{rows}</dl>"
 
 
+def _kept(kinds: Mapping[str, int]) -> str:
+    """Say how many answers; protected are those that were asked for again."""
+    good = kinds["probation"] + kinds["protected"]
+    words = f"{counted(good, 'answer')} ({kinds['protected']:,} protected)"
+    return f"{words}, {counted(kinds['negative'], 'denial')}"
+
+
 def _guard(guard: Mapping[str, Any], zones: Sequence[Mapping[str, Any]]) -> str:
     doubts = "".join(
-        f"<p>{badge('doubt')} <code>{escape(zone['name'])}</code>: its upstreams deny "
-        f"{zone['denied']:,} names that were good {span(zone['since'])} ago. Deleted on purpose? "
+        f"<p>{badge('doubt')} <code>{escape(zone['name'])}</code>: for {span(zone['since'])} its "
+        f"upstreams have denied names that were good, {zone['denied']:,} now. Deleted on purpose? "
         "<code>dnsguard doubt --accept</code></p>"
         for zone in zones
         if zone["state"] == "doubt"
@@ -293,4 +306,6 @@ def _events(events: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _size(octets: float) -> str:
+    if octets < 1 << 20:
+        return f"{octets / (1 << 10):,.0f} KiB"
     return f"{octets / (1 << 20):,.1f} MiB"
