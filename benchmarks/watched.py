@@ -1,22 +1,19 @@
 """An outage as its operator sees it: a real dnsguard between a cluster DNS that dies and clients.
 
 The cluster DNS is the demo's, in this process; dnsguard is a process of its own. Whoever uses a
-`Stage` lets time pass and looks: a browser takes pictures, a Prometheus scrapes and alerts. Run as
-a program it takes the pictures of the page with Debian's Chromium. Everything is on loopback.
+`Stage` lets time pass and looks: a browser takes pictures, a Prometheus scrapes and alerts.
+Everything is on loopback.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import re
-import shutil
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 from dnslib import DNSRecord
 
@@ -28,16 +25,6 @@ HOST = "127.0.0.1"
 TTL = 5  # short, so that an outage shows within seconds
 QUERIES_A_SECOND = 60
 READY_SECONDS = 30.0
-BROWSER = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--hide-scrollbars",
-)  # fmt: skip
-LOOKS = {
-    "light": ("--window-size=1280,1480", "--blink-settings=preferredColorScheme=1"),
-    "dark": ("--window-size=1280,1480", "--blink-settings=preferredColorScheme=0"),
-    "phone": ("--window-size=500,2600", "--blink-settings=preferredColorScheme=1"),
-}
 
 
 class Stage:
@@ -116,46 +103,3 @@ async def _drain(reader: asyncio.StreamReader) -> None:
     """Show what dnsguard says."""
     while line := await reader.readline():
         print(line.decode().rstrip(), file=sys.stderr)
-
-
-async def picture(admin: int, look: str, path: Path) -> None:
-    """Have Chromium take a picture of the page."""
-    with tempfile.TemporaryDirectory() as profile:
-        process = await asyncio.create_subprocess_exec(
-            "chromium", *BROWSER, *LOOKS[look], f"--user-data-dir={profile}",
-            f"--screenshot={path}", f"http://{HOST}:{admin}/",
-            stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        await process.wait()
-    print(f"{path}", flush=True)
-
-
-async def pictures(folder: Path, calm: float, dead: float) -> None:
-    """Take pictures of calm, of half an outage, of a whole one."""
-    async with stage() as running:
-        await asyncio.sleep(calm)
-        for look in LOOKS:
-            await picture(running.admin, look, folder / f"well-{look}.png")
-        running.behave(Mode.DEAD, "first")
-        await asyncio.sleep(dead / 4)
-        await picture(running.admin, "light", folder / "half-light.png")
-        running.behave(Mode.DEAD)
-        await asyncio.sleep(dead)
-        for look in LOOKS:
-            await picture(running.admin, look, folder / f"outage-{look}.png")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Take pictures of the status page.")
-    parser.add_argument("--folder", type=Path, default=Path("pictures"))
-    parser.add_argument("--calm", type=float, default=90.0, help="seconds before the outage")
-    parser.add_argument("--dead", type=float, default=60.0, help="seconds of it")
-    given = parser.parse_args()
-    if shutil.which("chromium") is None:
-        sys.exit("chromium is not there (Debian: apt-get install chromium)")
-    given.folder.mkdir(parents=True, exist_ok=True)
-    asyncio.run(pictures(given.folder, given.calm, given.dead))
-
-
-if __name__ == "__main__":
-    main()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from dnsguard.core.drill import Drill
 
 NEWS_SECONDS = 1.0  # between two words on how it is going
+GONE = "whoever asked for it has ended it or is gone"
+NONE_YET = "there was no drill since this instance began"
 
 
 def drill_verbs(engine: Engine, flush: Callable[[], None]) -> Mapping[str, Verb]:
@@ -32,6 +34,7 @@ def drill_verbs(engine: Engine, flush: Callable[[], None]) -> Mapping[str, Verb]
         from dnsguard.admin.drilled import read_plan, report
         from dnsguard.core.drill import begin
 
+        marks = arguments.flag("marks")
         found = begin(engine, read_plan(arguments), random.SystemRandom(), clock.now())
         if isinstance(found, str):
             raise ControlError(found)
@@ -42,16 +45,17 @@ def drill_verbs(engine: Engine, flush: Callable[[], None]) -> Mapping[str, Verb]
                 yield {"running": drill_facts(found, clock.now())}
                 await asyncio.sleep(min(NEWS_SECONDS, max(found.ends - clock.now(), 0.01)))
         finally:
-            found.end("whoever asked for it has ended it or is gone", clock.now())
+            found.end(GONE, clock.now())
             flush()
-        yield {"report": report(found)}
+        yield {"report": report(found, marks)}
 
     def report_of_the_last(arguments: Arguments) -> Facts:
         from dnsguard.admin.drilled import report
 
+        marks = arguments.flag("marks")
         arguments.end()
         if not last:
-            raise ControlError("there was no drill since this instance began")
-        return {"report": report(last[0])}
+            raise ControlError(NONE_YET)
+        return {"report": report(last[0], marks)}
 
     return {"drill": Verb(drill, attended=True), "drill.report": Verb(report_of_the_last)}

@@ -35,6 +35,7 @@ RULES: dict[str, Callable[[Sequence[float]], float]] = {
     "coredns_build_info": max,
     "dnsguard_build_info": max,
     "dnsguard_covered_ratio": min,
+    "dnsguard_drill_running": max,
     "dnsguard_runway_seconds": _soonest,
     "dnsguard_stale_age_seconds": max,
     # One process at a time holds the disk, for all.

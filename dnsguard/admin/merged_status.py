@@ -43,6 +43,7 @@ def merged_status(found: Mapping[int, Facts], workers: Facts, process: Facts) ->
     merged: dict[str, Any] = dict(all_[0])
     merged.update(
         pid=process["pid"], uptime=process["uptime"], workers=dict(workers),
+        drill=_drill([one["drill"] for one in all_ if one["drill"] is not None]),
         zones=[_zone(same) for same in _by(all_, "zones", "name")],
         upstreams=[_upstream(same) for same in _by(all_, "upstreams", "upstream")],
         answers=_answers([one["answers"] for one in all_]),
@@ -68,6 +69,14 @@ def _headline(merged: Facts, workers: Facts) -> dict[str, str]:
         return said
     tone = "warn" if said["tone"] == "good" else said["tone"]
     return {"tone": tone, "text": f"{said['text']}; {workers['words']}"}
+
+
+def _drill(same: Sequence[Facts]) -> dict[str, Any] | None:
+    if not same:
+        return None
+    from dnsguard.admin.merged_drill import sums
+
+    return sums(same)
 
 
 def _by(all_: Sequence[Facts], what: str, name: str) -> Iterable[list[Facts]]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from dnsguard import __version__
 from dnsguard.admin.control import Arguments, Facts, Last, Verb
+from dnsguard.admin.merged_drill import merged_drill_verbs
 from dnsguard.admin.merged_status import (
     entry_id,
     merged_explanation,
@@ -129,14 +130,8 @@ def merged_verbs(
         **_pin_verbs(group, change),
         **_cache_verbs(group, change),
         "doubt": Verb(_doubt_verb(group, change)),
-        "drill": Verb(_no_drill),
-        "drill.report": Verb(_no_drill),
+        **merged_drill_verbs(group),
     }
-
-
-def _no_drill(_: Arguments) -> Facts:
-    """Refuse: a drill keeps one tally, and stops by it."""
-    raise ControlError("a drill is for one process: start dnsguard with workers set to 1")
 
 
 Change = Callable[[str, Mapping[str, Any]], Awaitable[Said]]

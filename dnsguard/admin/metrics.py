@@ -170,7 +170,7 @@ def _drill(engine: Engine) -> Iterator[Metric]:
     for name, text, label, values, counts in (
         ("drill_lookups", "Look-ups that drills have taken, by what became of them.", "result",
          RESULTS, engine.counters.drill),
-        ("drills", "Drills that are over, by how they ended.", "ended",
+        ("drills", "Drills that are over, by how they ended; each worker has its own.", "ended",
          ENDS, engine.counters.drills),
     ):  # fmt: skip
         family = CounterMetricFamily(f"dnsguard_{name}", text, labels=(label,))

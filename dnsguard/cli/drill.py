@@ -29,7 +29,8 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     """The report, most important first."""
     lookups, failed = report["lookups"], report["failed"]
     yield f"{'ENDED EARLY' if report['aborted'] else 'done'}: {report['words']}"
-    yield f"over after {span(report['lasted'])}: {report['ended']}"
+    where = f" in {report['workers']} workers" if "workers" in report else ""
+    yield f"over after {span(report['lasted'])}{where}: {report['ended']}"
     yield ""
     if not lookups:
         yield "Nobody asked for any of these names meanwhile, so it has shown nothing."

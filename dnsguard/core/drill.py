@@ -67,6 +67,8 @@ class Plan:
 
     `zone` is a name: it and all below it take part. `fraction` of the names do, each with all of
     its questions. The drill is ended when more than the share `abort_above` of look-ups fails.
+    Drills of several processes that have one `salt` are for the same names; without one, it is
+    drawn.
     """
 
     zone: str
@@ -74,6 +76,7 @@ class Plan:
     lasts: float
     fraction: float = 1.0
     abort_above: float = 0.05
+    salt: int | None = None
 
     @property
     def words(self) -> str:
@@ -125,14 +128,14 @@ class Drill:
         self.aborted = self.over = False
         self.tally = Tally()
         self.sources: defaultdict[str, int] = defaultdict(int)
-        self.names: set[bytes] = set()
+        self.names: set[int] = set()  # a checksum each, under the salt
         self.events: list[Event] = []
         self.to_fix: dict[bytes, tuple[int, str]] = {}  # name and type: how often, and why
         self.unnamed = 0  # failed look-ups of names beyond NAMES_MAX
         self.shadow = shadow_of(engine, chance, now)
         self._engine = engine
         self._suffix = name_octets(plan.zone)
-        self._salt = chance.getrandbits(32)
+        self._salt = chance.getrandbits(32) if plan.salt is None else plan.salt
         self._most = int(plan.fraction * (1 << 32))
         self.zones = _concerned(engine, self._suffix)
         self._open: set[_Taken] = set()
@@ -167,7 +170,7 @@ class Drill:
             entry.recent = 2
             entry.asked = now
         if len(self.names) < NAMES_COUNTED_MAX:
-            self.names.add(key[:-5])
+            self.names.add(crc32(key[:-5], self._salt))
         taken = _Taken(data, client, key, now, stream)
         self._open.add(taken)
         self._cache.now = now

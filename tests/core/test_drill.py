@@ -232,6 +232,15 @@ def test_a_share_of_the_names_takes_part_each_with_all_of_its_questions() -> Non
     assert begun.tally.lookups == 2 * len(begun.names)
 
 
+def test_with_one_salt_the_same_names_take_part_everywhere() -> None:
+    names = [name_octets(f"n{n}.test") for n in range(200)]
+    first, again, other = (
+        {name for name in names if drilled(known(), fraction=0.5, salt=salt).covers(name)}
+        for salt in (7, 7, 8)
+    )
+    assert first == again != other
+
+
 def test_it_does_not_begin_in_an_outage_nor_twice() -> None:
     world = known()
     plan = Plan(".", "silent", 60.0)
