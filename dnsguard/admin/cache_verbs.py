@@ -13,6 +13,7 @@ import binascii
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from fnmatch import fnmatchcase
+from math import isfinite
 from typing import Any
 
 from dnsguard import clock
@@ -138,7 +139,10 @@ def _take(engine: Engine, text: str) -> bool | None:
     try:
         row = json.loads(text)
         key, wire = bytes.fromhex(row["key"]), binascii.a2b_base64(row["wire"], strict_mode=True)
-        stored = clocks.now - max(0.0, clocks.wall - float(row["stored"]))
+        since = float(row["stored"])
+        if not isfinite(since):
+            return None
+        stored = clocks.now - max(0.0, clocks.wall - since)
         old = engine.cache.get(key)
         if old is not None and stored <= old.stored + CLOCKS_APART:
             return False
@@ -146,5 +150,5 @@ def _take(engine: Engine, text: str) -> bool | None:
         if taken and engine.learned is not None:
             engine.learned.adopt(engine.cache.index[key])  # it is not on this disk yet
         return taken
-    except (ValueError, TypeError, KeyError, RecursionError, WireError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, WireError):
         return None

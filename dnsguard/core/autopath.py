@@ -6,7 +6,8 @@ questions already tells the rest. Each step of the walk is a question of its own
 as if the client had asked it, so that it is fresh, stale, pinned or denied by the same rules; the
 first step that is not NXDOMAIN is the answer, behind a CNAME from the name that was asked for. A
 step that fails ends the walk: what is unknown is not passed over, or a name further on could be
-taken for it. If no step exists the client is told so of its first one, and searches on by itself.
+taken for it. If no step exists the client is told so of its first one, and searches on by itself;
+where the walk took its time, that one is asked for once more, as what was said of it may be old.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from dnsguard.core.policy import Kubernetes
 from dnsguard.core.wire import HEADER_OCTETS, NOERROR, NXDOMAIN, TC, Query, name_octets, skip_name
 
 if TYPE_CHECKING:
+    from dnsguard.core.cache import Cache
     from dnsguard.core.packets import Packet
 
 SEARCHED = (1, 28)  # A and AAAA: what a search is made for
+STEPS_MAX = 5  # below the namespace, the Services, the domain, the root; and the first once more
 _PLAIN = b"\0\1\0"  # class IN, neither DO nor CD: who validates is not given what nobody signed
 _TC = TC >> 8
 
@@ -32,13 +35,15 @@ _TC = TC >> 8
 class Walk:
     """One client's query, and how far its search has come; it is the client of its own steps."""
 
-    __slots__ = ("data", "first", "packet", "query", "steps", "until")
+    __slots__ = ("again", "data", "first", "heard", "packet", "query", "steps", "until")
 
     def __init__(self, query: Query, data: bytes, steps: list[bytes]) -> None:
         self.query = query
         self.data = data
         self.steps = steps  # names that are still to be asked for
         self.first = b""  # what was said of the first one
+        self.heard = 0.0  # when that was said
+        self.again = False  # whether it is asked for a second time
         self.until = float("inf")  # until when all that was said so far may be repeated
         self.packet: Packet | None = None  # the last step's finished reply
 
@@ -50,10 +55,12 @@ class Autopath:
         self,
         settings: Kubernetes,
         ask: Callable[[bytes, object, float, bool], None],
+        cache: Cache,
         out: Actions,
         answering: Answering,
     ) -> None:
         self._ask = ask
+        self._cache = cache
         self._out = out
         self._answering = answering
         self.waiting = 0  # walks whose step is under way
@@ -125,7 +132,7 @@ class Autopath:
                     return
                 wire = replies.pop()[1]
                 packet = packets.table.get(step[2:])
-            if not walk.first and walk.steps and wire[3] & 0xF == NXDOMAIN:
+            if not walk.first and (walk.steps or walk.again) and wire[3] & 0xF == NXDOMAIN:
                 # The first step has the octets of the query, whose reply will be another one.
                 packets.drop(step[2:])
             walk.packet = packet
@@ -136,8 +143,10 @@ class Autopath:
     def _told(self, walk: Walk, wire: bytes, now: float) -> bool:
         """Take the reply to a step; True if that ends the walk."""
         rcode = wire[3] & 0xF
-        query, first = walk.query, walk.first or wire
-        walk.first = first
+        query = walk.query
+        if not walk.first:
+            walk.first, walk.heard = wire, now
+        first = walk.first
         if rcode == NXDOMAIN:
             if walk.steps:
                 return False
@@ -146,11 +155,27 @@ class Autopath:
             out = wire
         else:
             out = self._answer(query, wire, rcode) or first
+        if out is first and self._old(walk, now):
+            return False
         self._out.replies.append((query.client, out))
         packet = walk.packet
         if packet is not None and now < walk.until and wire is not first:
             packets = self._answering.streams if query.stream else self._answering.datagrams
             packets.add(walk.data[2:], out, walk.until, packet.entry, packet.reason)
+        return True
+
+    def _old(self, walk: Walk, now: float) -> bool:
+        """Ask for the first step once more if more may be known of it; False if there is no need.
+
+        What is not remembered is not asked for anew within the second that a TTL is exact to.
+        """
+        if walk.again or walk.heard == now:
+            return False
+        entry = self._cache.get(walk.query.key)
+        if now - walk.heard < 1 and (entry is None or now >= entry.expires):
+            return False
+        walk.again, walk.first = True, b""
+        walk.steps = [walk.query.key[:-5]]
         return True
 
     @staticmethod

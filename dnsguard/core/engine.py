@@ -18,7 +18,7 @@ from dnsguard.core.actions import Actions, Notice
 from dnsguard.core.answer import Answer, Kind
 from dnsguard.core.answering import PACKETS_SHARE, Answering
 from dnsguard.core.asking import Asking
-from dnsguard.core.autopath import Autopath
+from dnsguard.core.autopath import STEPS_MAX, Autopath
 from dnsguard.core.cache import Cache
 from dnsguard.core.counters import Counters
 from dnsguard.core.elsewhere import Elsewhere, Search
@@ -94,7 +94,7 @@ class Engine:
         self.schema = schema_of(policy.kubernetes, self.cache.index)
         self.pins = Pins(pins_of(policy)) if pins is None else pins
         self._pinned = self.pins.table  # nearly always empty, which costs a query nothing
-        self.autopath = Autopath(policy.kubernetes, self.take, self.out, self.answering)
+        self.autopath = Autopath(policy.kubernetes, self.take, self.cache, self.out, self.answering)
         self.asking = Asking(
             policy, chance, self.out, self.counters,
             self._landed, self._crashed, self._zone_changed, self.cache.index.__contains__,
@@ -439,8 +439,10 @@ class Engine:
         if self.elsewhere is not None:
             self.elsewhere.end(now)
             self.elsewhere = None
-        for flight in list(self.asking.flights.values()):
-            self._abort(flight, EDE_UNREACHABLE, "dnsguard is stopping", now)
+        for _ in range(STEPS_MAX):
+            for flight in list(self.asking.flights.values()):
+                self._abort(flight, EDE_UNREACHABLE, "dnsguard is stopping", now)
+            self.autopath.settle(now)  # a search that is under way may ask for its next step
         self.out.asks.clear()
 
     def _abort(self, flight: Flight, code: int, text: str, now: float) -> None:

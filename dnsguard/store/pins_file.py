@@ -14,6 +14,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any
 
 from dnsguard import clock
@@ -124,9 +125,11 @@ def _pin(row: Any, clocks: Clocks) -> Pin | None:
         since, until, ttl = float(row["since"]), float(row["until"]), int(row["ttl"])
         name_octets(row["name"])
         lasts = min(until - clocks.wall, until - since)
-    except (KeyError, TypeError, ValueError, AttributeError, WireError):
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, WireError):
         return None
     if not 0 < len(addresses) <= ADDRESSES_MAX or not 0 <= ttl <= TTL_MAX or not lasts > 0:
         return None
+    if not (isfinite(since) and isfinite(lasts)):
+        return None  # Python's JSON has infinite numbers, and none that is a number no more
     began = clocks.now - max(0.0, clocks.wall - since)
     return Pin(row["name"], addresses, ttl, began, clocks.now + lasts)

@@ -73,7 +73,8 @@ class Resting:
             entry.written = entry.stored
             entry.hits = 0
             if not entry.of_pods():
-                self._lives[max(0, round(row.dies - row.stored - entry.ttl))] += 1
+                life = row.dies - row.stored - entry.ttl  # infinite if a damaged row has it so
+                self._lives[round(min(max(life, 0.0), LONG))] += 1
 
     def write(self) -> None:
         """Write what was changed. Raises `StoreError` if that cannot be done."""

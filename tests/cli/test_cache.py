@@ -89,6 +89,8 @@ async def test_what_is_no_copy_is_refused_line_by_line(tmp_path: Path) -> None:
         bad = [
             "no JSON", "[]", "{}", "x" * 300_000, json.dumps(row | {"key": "xyz"}),
             json.dumps(row | {"wire": "@"}), json.dumps(row | {"stored": "soon"}),
+            json.dumps(row | {"stored": 10**400}), json.dumps(row | {"stored": 1e400}),
+            json.dumps(row | {"stored": float("nan")}),
             json.dumps(row | {"key": "00"}), json.dumps(row | {"wire": row["wire"][:40]}),
         ]  # fmt: skip
         assert (await run("purge", "--all", there)).output == "1 answers forgotten\n"

@@ -10,11 +10,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from dnsguard import clock
 from dnsguard.cli import cache
 from dnsguard.cli.cache_text import rows_of, zone_text
 from dnsguard.core.learned import WAITING_MAX
 from dnsguard.errors import ControlError
 from dnsguard.store.place import FILE, Place
+from dnsguard.store.resting import LONG
+from dnsguard.store.rows import decode, encode
+from dnsguard.store.sqlite import Database
+from dnsguard.store.writer import mark_now
 from tests.cli.test_cache import NAMES, run
 from tests.net.asking import datagrams
 from tests.net.running import on_a_loop, serve
@@ -66,6 +71,24 @@ def test_how_long_it_lives_is_what_its_settings_said(tmp_path: Path) -> None:
     asyncio.run(live())
     found = json.loads(invoke("list", "--json", f"--state-dir={tmp_path}").stdout)
     assert 590 < found["dies_in"] <= 630
+
+
+@pytest.mark.parametrize(("stored", "dies"), [(-1e308, 1e308), (1e308, -1e308), (0.0, 1e300)])
+def test_a_row_of_no_sensible_life_is_shown_like_others(
+    left: str, tmp_path: Path, stored: float, dies: float
+) -> None:
+    """Its checksum fits, so its numbers are what someone has written."""
+    path = tmp_path / NAME / FILE
+    database = Database(str(path), 1 << 20, True)
+    for key, record in next(database.records(64)):
+        row = decode(key, record)._replace(stored=stored, dies=dies)
+        database.write([(key, row.dies, encode(row))], (), mark_now(clock.read()))
+    database.close()
+    assert names(left) == sorted(ALL)
+    found = [
+        json.loads(line)["dies_in"] for line in invoke("list", "--json", left).stdout.splitlines()
+    ]
+    assert all(seconds <= LONG for seconds in found)
 
 
 def test_what_is_purged_at_rest_is_not_there_at_the_next_start(left: str, tmp_path: Path) -> None:

@@ -144,7 +144,9 @@ def test_a_file_that_is_none_or_that_a_clock_step_would_prolong(tmp_path: Path) 
     rows = [
         good, 7, {}, good | {"name": "a..b"}, good | {"addresses": ["x"]}, good | {"addresses": []},
         good | {"ttl": -1}, good | {"until": 50_000}, good | {"until": float("nan")},
-        good | {"name": 7}, good | {"name": "ahead.test", "since": 60_000, "until": 60_200},
+        good | {"name": 7}, good | {"ttl": 1e400}, good | {"since": 10**400},
+        good | {"until": 1e400}, good | {"since": -1e400}, good | {"since": float("nan")},
+        good | {"name": "ahead.test", "since": 60_000, "until": 60_200},
     ]  # fmt: skip
     file.write_text(json.dumps(rows))
     found = pins_file.load(str(tmp_path), clocks)

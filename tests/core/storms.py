@@ -4,7 +4,8 @@ A storm is a world with a disk beside it. Links lose, delay and turn answers aro
 in every manner, settings are reloaded, the machine sleeps, the process is killed and takes back
 what the disk holds, a little late or a little old. The watch holds the engine to its promises at
 every step; when the storm is over everybody has been answered, nothing is left under way, and what
-is asked is fresh. `python -m tests.core.storms --seeds 0-1000` runs many, `--seed N` replays one.
+is asked is fresh. `python -m tests.core.storms --seeds 0-1000` runs many, `--seed N` replays one;
+with `--searching` every other name is asked for as a pod's libc does, and its search list walked.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dnsguard.core.learned import Learned
 from dnsguard.core.policy import (
     AskPolicy,
     CachePolicy,
+    Kubernetes,
     Limits,
     Policy,
     PrefetchPolicy,
@@ -38,6 +40,7 @@ HOSTS = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
 NAMES = [*(f"web{n}.cluster.local" for n in range(8)), "www.shop.example", "gone.cluster.local"]
 MANNERS = [*sorted(KINDS), "itself"]
 TRANSPORTS: tuple[Transport, ...] = ("udp", "udp", "udp", "tcp", "tls")
+SEARCHED = "shop.svc.cluster.local"  # where the search of a pod of the namespace begins
 SLEEPS = (2.0, 400.0, 100_000.0)  # how long a machine is suspended: a moment, a lunch, a day
 PROGRESS = 200  # storms between two lines of progress
 
@@ -92,7 +95,7 @@ class DurableWorld(World):
         self.watch.slept(seconds)
 
 
-def draw_policy(chance: random.Random) -> Policy:
+def draw_policy(chance: random.Random, kubernetes: Kubernetes) -> Policy:
     """Draw settings: short lives, small limits, one to three upstreams in one or two zones."""
     stale = StalePolicy(
         max_age=chance.choice([0.0, 20.0, 200.0, 3600.0, 259_200.0]),
@@ -122,15 +125,18 @@ def draw_policy(chance: random.Random) -> Policy:
         prefetch=chance.choice([PrefetchPolicy(), PrefetchPolicy(0.0), PrefetchPolicy(0.9, 1)]),
         limits=chance.choice([Limits(), Limits(), Limits(inflight=3, waiters_per_question=2)]),
         keep_fresh=chance.choice([(), (), (), (), (), (NAMES[0],)]),
+        kubernetes=kubernetes,
     )
 
 
 class Storm:
     """One world and the lots that are drawn in it."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, searching: bool) -> None:
         self.chance = random.Random(seed)
-        self.world = DurableWorld(draw_policy(self.chance), seed)
+        self.searches = random.Random(~seed) if searching else None  # leaves the other lots as is
+        self.kubernetes = Kubernetes(namespace="shop", autopath=searching)
+        self.world = DurableWorld(draw_policy(self.chance, self.kubernetes), seed)
         for name in NAMES[:-1]:
             self.world.put(name, "A", self.chance.choice([1, 5, 30, 60]), "10.1.0.1")
 
@@ -152,8 +158,11 @@ class Storm:
     def _ask(self) -> None:
         chance = self.chance
         for _ in range(chance.choice([1, 1, 1, 5])):
+            name = chance.choice(NAMES)
+            if self.searches is not None and self.searches.random() < 0.5:
+                name = f"{name}.{SEARCHED}"
             self.world.ask(
-                chance.choice(NAMES), chance.choice(["A", "A", "A", "AAAA", "TXT", "ANY"]),
+                name, chance.choice(["A", "A", "A", "AAAA", "TXT", "ANY"]),
                 chance.choice([None, 512, 1232]), do=chance.random() < 0.1,
                 stream=chance.random() < 0.2, cookie=chance.random() < 0.1,
             )  # fmt: skip
@@ -172,7 +181,7 @@ class Storm:
 
     def _reload(self) -> None:
         old = next(iter(self.world.upstreams.values()))
-        self.world.reload(draw_policy(self.chance))
+        self.world.reload(draw_policy(self.chance, self.kubernetes))
         for upstream in self.world.upstreams.values():
             if not upstream.names:  # one that is new holds what the others hold
                 upstream.names = {name: dict(types) for name, types in old.names.items()}
@@ -209,6 +218,10 @@ class Storm:
         for one in asked:
             said = one.read()
             assert (said.rcode, said.data, said.ede) == ("NOERROR", ("10.1.0.251",), ()), said
+        for name in NAMES[:-1] if self.searches is not None else ():
+            said = world.resolve(f"{name}.{SEARCHED}").read()
+            assert (said.rcode, said.data) == ("NOERROR", ("10.1.0.251", f"{name}.")), said
+            world.advance(0.5)
         world.finish()
         asking = world.engine.asking
         left = [f for f in asking.flights.values() if f.waiters]
@@ -216,9 +229,9 @@ class Storm:
         assert len(asking.flights) <= 1 + len(world.engine.zones.all), "questions left under way"
 
 
-def run(seed: int) -> World:
+def run(seed: int, searching: bool = False) -> World:
     """Live through one storm; raises at the step that broke a promise."""
-    storm = Storm(seed)
+    storm = Storm(seed, searching)
     storm.rage()
     storm.calm()
     return storm.world
@@ -230,16 +243,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="replay this one, and show where it breaks")
     parser.add_argument("--seeds", default="0-1000", metavar="A-B", help="run these (%(default)s)")
     parser.add_argument("--seconds", type=float, default=0.0, help="end after this long")
+    parser.add_argument("--searching", action="store_true", help="walk the search lists of pods")
     given = parser.parse_args(arguments)
     if given.seed is not None:
-        world = run(given.seed)
+        world = run(given.seed, given.searching)
         print(f"seed {given.seed}: {len(world.sent)} packets, every promise kept")
         return 0
     first, _, last = given.seeds.partition("-")
     begun, broken, done = time.monotonic(), [], 0
     for seed in range(int(first), int(last)):
         try:
-            run(seed)
+            run(seed, given.searching)
         except Exception as error:
             broken.append(seed)
             where = traceback.extract_tb(error.__traceback__)[-1]

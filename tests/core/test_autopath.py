@@ -210,6 +210,54 @@ def test_a_walk_under_way_is_answered_at_the_end() -> None:
     assert asked.read().rcode == "SERVFAIL"
 
 
+def test_a_walk_that_could_go_on_at_the_end_is_answered_too() -> None:
+    """The denial of its first step is remembered, and would have it ask for the next one."""
+    world = World(searching())
+    world.put("api.example.com", "A", 30, "192.0.2.1")
+    world.resolve(LONG)
+    world.advance(400.0)  # past the TTL of all that it was told
+    world.behave("silent")
+    asked = world.ask(LONG)
+    world.stop()
+    assert asked.read().data == ("192.0.2.1", "api.example.com.")
+    assert not world.engine.asking.flights
+
+
+def test_a_denial_is_as_old_as_it_is_when_the_search_ends() -> None:
+    """A slow search that comes to nothing is told what is known of its first step by then."""
+    world = World(searching())
+    world.behave("ok", latency=1.5)
+    nobody = "nobody.shop.svc.cluster.local"
+    pending = world.ask(nobody)
+    world.advance(5.9)
+    assert pending.reply is None
+    world.advance(1.0)
+    assert (pending.read().rcode, pending.read().ttls) == ("NXDOMAIN", (26,))  # of 30 seconds
+    world.advance(0.1)
+    assert world.ask(nobody).read().ttls == (25,)
+
+
+def test_a_name_that_appears_while_it_is_searched_for_is_found() -> None:
+    world = World(searching())
+    world.behave("ok", latency=1.0)
+    pending = world.ask("new.shop.svc.cluster.local")
+    world.advance(1.1)
+    world.put("new.shop.svc.cluster.local", "A", 5, "10.1.0.9")
+    world.engine.forget(name_octets("new.shop.svc.cluster.local") + b"\0\1\0\1\0")  # no room, say
+    world.advance(4.0)
+    assert pending.read().data == ("10.1.0.9",)
+
+
+@pytest.mark.parametrize(("latency", "questions"), [(0.01, 4), (1.0, 5)])
+def test_a_denial_that_is_not_kept_is_asked_for_anew_only_if_it_is_old(
+    latency: float, questions: int
+) -> None:
+    world = World(searching())
+    world.behave("empty-nxdomain", latency=latency)
+    assert world.resolve("nobody.shop.svc.cluster.local").read().rcode == "NXDOMAIN"
+    assert len({ask.flight for _, ask in world.sent if not ask.probe}) == questions
+
+
 def test_a_loop_is_found_behind_a_walk() -> None:
     """The first step of a walk has the octets of the query, which may be our own."""
     world = World(searching())

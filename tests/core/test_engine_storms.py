@@ -45,6 +45,12 @@ def test_what_the_guard_and_cookies_do_breaks_no_promise(seed: int) -> None:
     run(seed)
 
 
+@pytest.mark.parametrize("seed", [19, 35, 59, 106, 133, 177])
+def test_searches_of_pods_break_no_promise(seed: int) -> None:
+    """What a search was told at its beginning was repeated at its end with the TTL of then."""
+    run(seed, searching=True)
+
+
 def test_a_question_whose_time_is_over_is_not_asked_when_its_turn_comes() -> None:
     """The machine slept through the deadline of a question that waited for a place (a storm)."""
     world = DurableWorld(one_zone(), 1)

@@ -6,6 +6,7 @@ label, a pointer, a type, an option. What a run has found that matters is added 
 
 from __future__ import annotations
 
+import binascii
 import json
 import random
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ import dns.edns
 import dns.message
 import dns.rrset
 
-from tests.core.build import answer_wire, query, soa
+from dnsguard.cli.cache_text import zone_text
+from tests.core.build import RDATA, answer_wire, query, soa
 
 NAMES = ("www.example.", ".", "_http._tcp.web.cluster.local.", f"{'a' * 63}.example.", "x.y.z.")
 BOUNDS = (0, 1, 2, 7, 11, 12, 63, 64, 127, 128, 191, 192, 193, 254, 255)
@@ -95,7 +97,58 @@ def seeds(target: str) -> list[bytes]:
         return reviews()
     if target == "control":
         return [json.dumps(request).encode() + b"\n" for request in CONTROL]
+    if target in ("graft", "cut", "walk", "drill"):
+        return list(_led_elsewhere(target))
+    if target == "http":
+        return [f"{line} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for line in REQUESTS]
+    if target in ("imported", "zone-file", "pins", "scenario", "resting"):
+        return list(_files(target))
     return queries() + answers()
+
+
+REQUESTS = (
+    "GET /livez", "HEAD /readyz", "GET /metrics", "GET /api/v1/status", "POST /livez",
+    "GET /api/v1/cache?name=www.example", "GET /api/v1/explain?name=%2E&type=aaaa",
+    "GET /api/v1/explain?name=a\\.b.example.&type=TYPE65535", "GET //livez?x=%00#y", "GET x:[",
+)  # fmt: skip
+
+
+def _led_elsewhere(target: str) -> Iterator[bytes]:
+    """For answers that become those to other questions: sections, with what comes before them."""
+    if target == "drill":
+        yield from (bytes((number, 0)) + wire for number in range(3) for wire in queries()[::5])
+        return
+    asked = query("www.example.", edns=None)
+    a = "www.example. 60 IN A 192.0.2.1"
+    every = [f"www.example. 60 IN {rtype} {data}" for rtype, data in RDATA.items()]
+    wires = [*answers(), *(answer_wire(asked, a, authority=line) for line in every)]
+    wires.append(answer_wire(asked, "www.example. 9 IN CNAME x.example.", authority=every[0]))
+    for number, wire in enumerate(wires):
+        sections = wire[6:12] + wire[12 + 17 :]
+        before = {"graft": b"", "cut": b"\2", "walk": bytes((number & 15 | wire[3] % 4 << 4,))}
+        yield before[target] + sections
+
+
+def _files(target: str) -> Iterator[bytes]:
+    key = b"\3www\7example\0\0\1\0\1\0"
+    if target == "scenario":
+        from dnsguard.sim.library import paths
+
+        yield from sorted((path.read_bytes() for path in paths().values()), key=len)[:6]
+    elif target == "pins":
+        pin = {"name": "www.example", "addresses": ["192.0.2.1", "fd00::1"], "ttl": 5,
+               "since": 1.0, "until": 4e9}  # fmt: skip
+        yield json.dumps([pin, pin | {"name": "x."}]).encode()
+    elif target == "resting":
+        yield from _stored("stored")
+    else:
+        for wire in answers():
+            row = {"name": "www.example.", "key": key.hex(), "stored": 4e9,
+                   "wire": binascii.b2a_base64(wire, newline=False).decode()}  # fmt: skip
+            yield json.dumps(row).encode() if target == "imported" else zone_text(row).encode()
+        if target == "zone-file":
+            yield b"\n".join(b"www.example. 60 IN %s %s" % (rtype.encode(), data.encode())
+                             for rtype, data in RDATA.items())  # fmt: skip
 
 
 def _stored(target: str) -> Iterator[bytes]:
@@ -144,8 +197,8 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
 
 
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1e400, "", "x", "\ud800", "\0", "a" * 300, "10.96.0.53", "enabled",
-    [], {}, [[]], [None], [{}], {"name": 1}, {"": {}}, [{"name": "dnsguard"}],
+    None, True, False, 0, -1, 1e400, 10**400, "", "x", "\ud800", "\0", "a" * 300, "10.96.0.53",
+    "enabled", [], {}, [[]], [None], [{}], {"name": 1}, {"": {}}, [{"name": "dnsguard"}],
     {"dnsguard.io/inject": "enabled"},
 )  # fmt: skip
 
@@ -170,7 +223,7 @@ def _other_json(data: bytes, chance: random.Random) -> bytes:
         elif kind == 2 and isinstance(holder, list):
             holder.append(json.loads(json.dumps(holder[key])))
         else:
-            holder[key] = chance.choice(VALUES)
+            holder[key] = json.loads(json.dumps(chance.choice(VALUES)))  # it may be changed next
     return json.dumps(document).encode()
 
 

@@ -22,7 +22,8 @@ from pathlib import Path
 FOUND = Path(__file__).with_name("found")
 TARGETS = (
     "query", "answer", "engine", "names", "options", "framing", "stored", "kept", "config",
-    "control", "review", "judged-queries", "judged-answers",
+    "control", "review", "graft", "cut", "walk", "drill", "imported", "zone-file", "resting",
+    "pins", "scenario", "http", "shown", "judged-queries", "judged-answers",
 )  # fmt: skip
 COUNTS = re.compile(r"stat::number_of_executed_units: (\d+)|^executed (\d+)", re.MULTILINE)
 FACES = "faces"  # no function, but a running server: see faces.py

@@ -39,7 +39,7 @@ from dnsguard.kube.inject import apply
 from dnsguard.kube.profile import Profile
 from dnsguard.kube.review import WARNING_CHARS_MAX, NotAReview, answer as answer_review
 from dnsguard.store import rows
-from tests.fuzz import judges
+from tests.fuzz import files, judges, walks
 
 Target = Callable[[bytes], None]
 MAX_TTL, MAX_NEGATIVE = 86400, 300
@@ -303,6 +303,17 @@ TARGETS: dict[str, Target] = {
     "config": config,
     "control": control,
     "review": review,
+    "graft": walks.graft,
+    "cut": walks.cut,
+    "walk": walks.walk,
+    "drill": walks.drill,
+    "imported": files.imported,
+    "zone-file": files.zone_file,
+    "resting": files.resting,
+    "pins": files.pins,
+    "scenario": files.scenario,
+    "http": files.http,
+    "shown": files.shown,
     "judged-queries": judges.queries,
     "judged-answers": judges.answers,
 }

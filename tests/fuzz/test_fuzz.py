@@ -18,7 +18,10 @@ from tests.fuzz.differ import SHAPES, reply_to
 from tests.fuzz.run import TARGETS, blind
 from tests.fuzz.targets import TARGETS as ALL, query
 
-MUTATIONS = {"config": 150, "framing": 400}
+MUTATIONS = {
+    "config": 150, "framing": 400, "walk": 400, "drill": 150, "imported": 500, "zone-file": 300,
+    "resting": 25, "pins": 200, "scenario": 60,
+}  # fmt: skip
 
 
 def test_the_runner_knows_every_target() -> None:
