@@ -2,13 +2,16 @@
 
 A server answers 2,000 queries a second (`--rate`). Every 30 seconds it is killed (SIGKILL) and
 started again, and half-way its settings are read again (SIGHUP); every 2 minutes its upstream fails
-in one of six ways for 40 seconds, with a kill in the middle. An address tells the name and the
-moment that it is of, so a wrong one shows. What counts as a fault: a wrong answer, a query lost or
-failed while the server was up, a name that had been written and is not known after a kill, and a
-server whose memory, descriptors, disk or waits grow from life to life.
+in one of six ways for 40 seconds, with a kill in the middle. With several workers every other kill
+is of one worker, which its parent replaces while the others answer. An address tells the name and
+the moment that it is of, so a wrong one shows. What counts as a fault: a wrong answer, a query lost
+or failed while the server was up, a name that had been written and is not known after a kill, a
+worker that is not replaced, and a server whose memory, descriptors, disk or waits grow from life to
+life. Queries that a killed worker had not answered yet go with it; they are counted by themselves.
 
     make soak            # 20 minutes
     make soak ARGS="--minutes 60 --rate 300"
+    make soak ARGS="--workers 2"
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from typing import cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import accounting
 from benchmarks.soak_upstream import FAILURES, address, changes, name_of
 
 HOST = "127.0.0.1"
@@ -47,6 +51,7 @@ PATIENCE = 6.0  # a client gives up after five
 TICK = 0.005
 PORT_MIN, PORT_MAX = 20_000, 32_768  # ip(7), ip_local_port_range: the latter is its usual start
 P99_SLACK = 5000  # microseconds: others use the machine too
+KILLED_SECONDS = 10.0  # for the kernel to end what was killed
 GROWTH_MAX = 1.1  # of the median of the last third of all lives over that of the first
 DISK_SLACK = 2 << 20  # octets: the log may be as large as it gets, or just have been emptied
 HEADER = struct.Struct("!6H")
@@ -72,6 +77,7 @@ class Tally:
     right: int = 0
     stale: int = 0
     while_down: int = 0  # sent, or under way, while there was no server that had said it is ready
+    with_worker: int = 0  # not answered yet by a worker that was killed
     wrong: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -121,7 +127,10 @@ class Soak:
         self._askers: list[Asker] = []
         self._chance = random.Random(1)
         self._port, self._up_port = free_port(), free_port()
-        self.outages = 0
+        self.outages = self.worker_kills = 0
+        self._orphans: set[tuple[Asker, int, float]] = set()  # were waited for as a worker was gone
+        self._spent = 0.0  # processor seconds of the lives that are over
+        self.others = 0.0  # processors used by strangers, in the mean
 
     # -- answers ----------------------------------------------------------------------------
 
@@ -162,7 +171,10 @@ class Soak:
             late = [i for i, (_, sent) in asker.waiting.items() if now - sent > PATIENCE]
             for key in late:
                 number, sent = asker.waiting.pop(key)
-                if self._up(sent, sent + PATIENCE):
+                if (asker, key, sent) in self._orphans:
+                    self._orphans.discard((asker, key, sent))
+                    self.tally.with_worker += 1
+                elif self._up(sent, sent + PATIENCE):
                     self.tally.lost.append(f"n{number} sent after {sent - self._began:.1f} s")
                 else:
                     self.tally.while_down += 1
@@ -187,6 +199,7 @@ class Soak:
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._start()
+            busy, used = accounting.busy_seconds(), self._used(upstream.pid)
             tasks = [
                 asyncio.create_task(part)
                 for part in (self._load(), self._kills(), self._outages(upstream), self._show())
@@ -195,6 +208,8 @@ class Soak:
             for task in tasks:
                 if task.done():
                     task.result()  # none of them ends by itself
+            strangers = accounting.busy_seconds() - busy - self._used(upstream.pid) + used
+            self.others = max(strangers, 0.0) / (time.monotonic() - self.lives[0].ready)
             tasks[0].cancel()
             await asyncio.sleep(PATIENCE)
             self._give_up(float("inf"))
@@ -251,12 +266,29 @@ class Soak:
             await self._until((count - 0.5) * KILL_SECONDS)
             self._server.send_signal(signal.SIGHUP)
             await self._until(count * KILL_SECONDS - 1.0)
+            if self._workers > 1 and count % 2:
+                await self._until(count * KILL_SECONDS)
+                await self._kill_worker()
+                continue
             self._weigh(self.lives[-1])
             await self._until(count * KILL_SECONDS)
+            self._spent += tree_cpu_seconds(self._server.pid)
             self.lives[-1].killed = time.monotonic()
             self._server.send_signal(signal.SIGKILL)
             await self._server.wait()
             await self._start()
+
+    async def _kill_worker(self) -> None:
+        """Kill one of them, and note which queries nobody had answered when it was gone."""
+        victim = self._chance.choice(children(self._server.pid))
+        os.kill(victim, signal.SIGKILL)
+        self.worker_kills += 1
+        async with asyncio.timeout(KILLED_SECONDS):
+            while is_alive(victim):  # noqa: ASYNC110 - it is another process
+                await asyncio.sleep(0.001)
+        self._orphans |= {
+            (asker, key, sent) for asker in self._askers for key, (_, sent) in asker.waiting.items()
+        }
 
     async def _outages(self, upstream: asyncio.subprocess.Process) -> None:
         assert upstream.stdin is not None
@@ -275,13 +307,21 @@ class Soak:
 
     def _weigh(self, life: Life) -> None:
         pid = self._server.pid
-        for one in [pid, *children(pid)]:
+        workers = children(pid)
+        if self._workers > 1 and len(workers) != self._workers:
+            self.tally.failed.append(f"{len(workers)} workers, not {self._workers}")
+        for one in [pid, *workers]:
             status = Path(f"/proc/{one}/status").read_text()
             resident = re.search(r"VmRSS:\s+(\d+) kB", status)
             assert resident is not None
             life.resident += int(resident[1]) * 1024
             life.descriptors += len(os.listdir(f"/proc/{one}/fd"))
         life.disk = sum(f.stat().st_size for f in self._root.rglob("*") if f.is_file())
+
+    def _used(self, upstream: int) -> float:
+        """Processor seconds of this script, its servers and its upstream."""
+        living = tree_cpu_seconds(self._server.pid) + tree_cpu_seconds(upstream)
+        return sum(os.times()[:2]) + self._spent + living
 
     async def _show(self) -> None:
         while True:
@@ -294,7 +334,9 @@ class Soak:
         faults = sum(map(len, (tally.wrong, tally.lost, tally.failed, tally.forgotten)))
         return (
             f"{time.monotonic() - self._began:5.0f} of {self._seconds:.0f} s: {tally.sent:,} sent, "
-            f"{tally.right:,} right, {len(self.lives) - 1} kills, {self.outages} outages"
+            f"{tally.right:,} right, {len(self.lives) - 1} kills, "
+            f"{f'{self.worker_kills} of a worker, ' if self.worker_kills else ''}"
+            f"{self.outages} outages"
             f"{' (dark)' if self._dark else ''}, {faults} faults"
         )
 
@@ -315,11 +357,14 @@ class Soak:
         )
         print(f"  right {tally.right:,}, of them in an outage {tally.stale:,}")
         print(f"  without a server that was ready {tally.while_down:,}")
+        if self.worker_kills:
+            print(f"  not answered yet by a worker that was killed {tally.with_worker:,}")
         print("  rcodes " + ", ".join(f"{k}: {v:,}" for k, v in sorted(tally.rcodes.items())))
         starts = [life.ready - life.begun for life in self.lives if life.ready]
         print(
             f"  ready {statistics.median(starts):.2f} s after a kill, at most {max(starts):.2f} s"
         )
+        print(f"  other programs used {self.others:.0%} of a processor, of {os.cpu_count()}")
         good = True
         print()
         for what, found in rows:
@@ -357,6 +402,23 @@ def p99(waits: Sequence[float]) -> int:
 
 def children(parent: int) -> list[int]:
     return [int(p) for p in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    """False once a process has closed what it had open, whether or not its parent knows."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def tree_cpu_seconds(pid: int) -> float:
+    """Processor seconds of a process and its children, the ended ones included."""
+    found = 0.0
+    for one in [pid, *children(pid)]:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += accounting.cpu_seconds(one)
+    return found
 
 
 def free_port() -> int:
