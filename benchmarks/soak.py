@@ -183,13 +183,15 @@ class Soak:
 
     async def run(self) -> None:
         """Run to the end of the time."""
-        self._began = time.monotonic()
         upstream = await asyncio.create_subprocess_exec(
             sys.executable,
             str(Path(__file__).with_name("soak_upstream.py")),
             str(self._up_port),
             stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
         )
+        assert upstream.stdout is not None
+        await upstream.stdout.readline()
         loop = asyncio.get_running_loop()
         for _ in range(SOCKETS):
             _, asker = await loop.create_datagram_endpoint(
@@ -199,6 +201,7 @@ class Soak:
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._start()
+            self._began = time.monotonic()
             busy, used = accounting.busy_seconds(), self._used(upstream.pid)
             tasks = [
                 asyncio.create_task(part)
@@ -209,7 +212,7 @@ class Soak:
                 if task.done():
                     task.result()  # none of them ends by itself
             strangers = accounting.busy_seconds() - busy - self._used(upstream.pid) + used
-            self.others = max(strangers, 0.0) / (time.monotonic() - self.lives[0].ready)
+            self.others = max(strangers, 0.0) / (time.monotonic() - self._began)
             tasks[0].cancel()
             await asyncio.sleep(PATIENCE)
             self._give_up(float("inf"))

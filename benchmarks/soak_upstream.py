@@ -76,11 +76,15 @@ class Upstream(asyncio.DatagramProtocol):
 
 
 async def be_upstream(port: int) -> None:
-    """Answer on a port; how to comes on stdin, a line each: one of `FAILURES`, or `well`."""
+    """Answer on a port, and say so on stdout.
+
+    How to comes on stdin, a line each: one of `FAILURES`, or `well`.
+    """
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     transport, upstream = await loop.create_datagram_endpoint(Upstream, local_addr=(HOST, port))
+    print("ready", flush=True)
     while word := (await lines.readline()).decode().strip():
         if word == "gone":
             transport.close()
