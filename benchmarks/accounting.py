@@ -55,6 +55,28 @@ def members(groups: Collection[int]) -> Iterator[Path]:
                 yield path
 
 
+def children(parent: int) -> list[int]:
+    """The processes that `parent` has started and not buried yet."""
+    return [int(p) for p in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    """False once a process has closed what it had open, whether or not its parent knows."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def tree_cpu_seconds(pid: int) -> float:
+    """Processor seconds of a process and its children, the ended ones included."""
+    found = 0.0
+    for one in [pid, *children(pid)]:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += cpu_seconds(one)
+    return found
+
+
 def group_cpu_seconds(groups: Collection[int]) -> float:
     """CPU seconds of every process in these groups: NSD answers from a child of the one started."""
     used = 0.0

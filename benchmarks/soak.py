@@ -275,7 +275,7 @@ class Soak:
                 continue
             self._weigh(self.lives[-1])
             await self._until(count * KILL_SECONDS)
-            self._spent += tree_cpu_seconds(self._server.pid)
+            self._spent += accounting.tree_cpu_seconds(self._server.pid)
             self.lives[-1].killed = time.monotonic()
             self._server.send_signal(signal.SIGKILL)
             await self._server.wait()
@@ -283,11 +283,11 @@ class Soak:
 
     async def _kill_worker(self) -> None:
         """Kill one of them, and note which queries nobody had answered when it was gone."""
-        victim = self._chance.choice(children(self._server.pid))
+        victim = self._chance.choice(accounting.children(self._server.pid))
         os.kill(victim, signal.SIGKILL)
         self.worker_kills += 1
         async with asyncio.timeout(KILLED_SECONDS):
-            while is_alive(victim):  # noqa: ASYNC110 - it is another process
+            while accounting.is_alive(victim):  # noqa: ASYNC110 - it is another process
                 await asyncio.sleep(0.001)
         self._orphans |= {
             (asker, key, sent) for asker in self._askers for key, (_, sent) in asker.waiting.items()
@@ -310,7 +310,7 @@ class Soak:
 
     def _weigh(self, life: Life) -> None:
         pid = self._server.pid
-        workers = children(pid)
+        workers = accounting.children(pid)
         if self._workers > 1 and len(workers) != self._workers:
             self.tally.failed.append(f"{len(workers)} workers, not {self._workers}")
         for one in [pid, *workers]:
@@ -323,7 +323,9 @@ class Soak:
 
     def _used(self, upstream: int) -> float:
         """Processor seconds of this script, its servers and its upstream."""
-        living = tree_cpu_seconds(self._server.pid) + tree_cpu_seconds(upstream)
+        living = accounting.tree_cpu_seconds(self._server.pid) + accounting.tree_cpu_seconds(
+            upstream
+        )
         return sum(os.times()[:2]) + self._spent + living
 
     async def _show(self) -> None:
@@ -401,27 +403,6 @@ def grown(what: str, values: Sequence[int], slack: int) -> bool:
 def p99(waits: Sequence[float]) -> int:
     """Return the wait, in microseconds, that one answer in a hundred has longer than."""
     return round(sorted(waits)[len(waits) * 99 // 100] * 1e6)
-
-
-def children(parent: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
-
-
-def is_alive(pid: int) -> bool:
-    """False once a process has closed what it had open, whether or not its parent knows."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def tree_cpu_seconds(pid: int) -> float:
-    """Processor seconds of a process and its children, the ended ones included."""
-    found = 0.0
-    for one in [pid, *children(pid)]:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found += accounting.cpu_seconds(one)
-    return found
 
 
 def free_port() -> int:
