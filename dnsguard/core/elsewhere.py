@@ -33,9 +33,9 @@ MISSES_MAX = 8192  # names that nobody knew
 class Search:
     """One question that is looked for, and who waits for the result."""
 
-    def __init__(self, key: bytes, now: float) -> None:
+    def __init__(self, key: bytes, at: float) -> None:
         self.key = key
-        self.at = now + WAIT_SECONDS
+        self.at = at
         self.over = False
         self.waiters: list[tuple[Query, int | None, str]] = []
 
@@ -48,6 +48,7 @@ class Elsewhere:
         self._out: Actions = engine.out
         self._searches: dict[bytes, Search] = {}
         self._misses: OrderedDict[bytes, float] = OrderedDict()  # until when it is not looked for
+        self.at_least = 0.0  # who waits, waits until then: what somebody knows is on its way
 
     def look(self, query: Query, code: int | None, text: str, now: float) -> bool:
         """Have `query`, which fails with `code` and `text`, wait for a search; False if it cannot.
@@ -60,7 +61,7 @@ class Elsewhere:
             until = self._misses.get(key)
             if (until is not None and now < until) or len(self._searches) >= SEARCHES_MAX:
                 return False
-            search = self._searches[key] = Search(key, now)
+            search = self._searches[key] = Search(key, max(now + WAIT_SECONDS, self.at_least))
             self._engine.asking.wheel.set(search)
             self._out.searches.append(key)
             self._engine.counters.searches += 1

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 # How long readiness waits for the answers of an earlier run: 10,000 of them take a third of it, and
 # a disk that hangs must not keep a pod out of service.
 READY_SECONDS = 0.5
+# What is in the file is better than a failure; a node that has just booted has other things to do,
+# and a client that was refused by its upstream at once has patience left.
+FILE_SECONDS = 2.0
 STOP_SECONDS = 2.0  # for the last batch; the grace period of a pod is 30 s, a disk that hangs worse
 STUCK_SECONDS = 30.0  # after which a batch that is under way is a disk that hangs
 STEP_SECONDS = 1.0  # a wall clock that gains so much at once was set; less is drift
@@ -92,7 +95,8 @@ class Keeper:
     def start(self) -> None:
         """Begin to read what is there, and then to write."""
         if self._writer is not None:
-            self._engine.look_elsewhere()  # which the file is, until it is read
+            # Which the file is, until it is read.
+            self._engine.look_elsewhere().at_least = self._began + FILE_SECONDS
             self._writer.start()
         else:
             self._has_loaded()
@@ -260,6 +264,8 @@ class Keeper:
     def _has_loaded(self) -> None:
         """Nothing more comes from the file: who waits for that waits no longer."""
         self._loaded.set()
+        if self._engine.elsewhere is not None:
+            self._engine.elsewhere.at_least = 0.0
         left, self._sought, self._left = self._left, set(), set()
         for key in left:
             self._nowhere(key)

@@ -106,6 +106,16 @@ def test_nobody_is_waited_for_longer_than_a_moment() -> None:
     assert told(engine) == []
 
 
+def test_what_is_on_its_way_is_waited_for_a_little_longer() -> None:
+    engine, elsewhere = dark()
+    elsewhere.at_least = T0 + 2.0
+    engine.client(QUERY, "client", T0)
+    engine.tick(T0 + 1.99)
+    assert told(engine) == []
+    engine.tick(T0 + 2.01)
+    assert told(engine) == ["SERVFAIL"]
+
+
 @pytest.mark.parametrize(
     ("wire", "stored"),
     [(b"nonsense", T0), (WIRE, T0 - 86400 * 4), (build.answer_wire(QUERY, rcode=2), T0)],

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dnsguard import clock
+from dnsguard.core.elsewhere import WAIT_SECONDS
 from dnsguard.core.wire import NOERROR, SERVFAIL
 from dnsguard.errors import StoreError
 from dnsguard.store import keeper
@@ -61,6 +62,7 @@ def test_who_asks_early_is_answered_from_the_file(tmp_path: Path, gate: threadin
         gate.clear()
         async with running(tmp_path, wait=False) as run:
             ask(run, WEB, NOBODY)
+            run.engine.tick(clock.now() + 2 * WAIT_SECONDS)
             assert rcodes(run) == []  # they wait for the file, and not for SERVFAIL
             gate.set()
             await until(lambda: len(rcodes(run)) == 2)
