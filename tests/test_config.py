@@ -117,7 +117,7 @@ EFFECTS = [
     ("kubernetes.schema_negatives", "off", "policy.kubernetes.schema_negatives", False),
     ("workers", "4", "workers", 4),
     ("takeover", "on", "takeover", True),
-    ("store.shared", "redis://192.0.2.1:6379/2", "store.shared", ("redis://192.0.2.1:6379/2",)),
+    ("store.shared", "redis://192.0.2.1:70/2", "store.shared.0.places", (("192.0.2.1", 70),)),
     ("store.shared_prefix", "east", "store.shared_prefix", "east"),
     ("metrics.coredns_names", "on", "coredns_names", True),
     ("log.format", "json", "log_format", "json"),

@@ -131,7 +131,7 @@ def read_ip(text: str) -> str:
     return str(found)
 
 
-def _host(text: str) -> str:
+def _host(text: str, expected: str = AN_UPSTREAM) -> str:
     """An address that can be sent to, or a host name."""
     try:
         ip = _ip(text)
@@ -147,8 +147,19 @@ def _host(text: str) -> str:
         name = "."
     # A last label of digits is a slip in an IPv4 address, not a name (RFC 1123 section 2.1).
     if name == "." or "/" in name or name.rpartition(".")[2].isdigit():
-        raise ValueError(AN_UPSTREAM)
+        raise ValueError(expected)
     return name
+
+
+def read_server(text: str, default_port: int, expected: str) -> tuple[str, int]:
+    """The host and port of a server to connect to; `expected` says what would be right."""
+    host, port = _split(text, expected)
+    return _host(host, expected), default_port if port is None else _port(port, lowest=1)
+
+
+def read_server_name(text: str, expected: str) -> str:
+    """The name, or address, that a server's certificate has to be for."""
+    return _host(text, expected)
 
 
 def read_upstream(text: str) -> Upstream:

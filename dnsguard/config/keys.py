@@ -9,11 +9,11 @@ that have an effect stand here. A zone's own dots belong to the key:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from dnsguard.config import addresses, units
+from dnsguard.config import addresses, shared_url, units
 from dnsguard.config.addresses import Address
 from dnsguard.core.policy import (
     AskPolicy,
@@ -57,13 +57,27 @@ class Given(NamedTuple):
     origin: Origin
 
 
+def _split(text: str) -> Sequence[str]:
+    return text.split(",")
+
+
+def _hide_nothing(text: str) -> str:
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A type of value: its name for people, and how its text is read and shown."""
+    """A type of value: its name for people, and how its text is read and shown.
+
+    `split` parts the text of a list; `hide` takes the secrets out of a text that is shown because
+    something is wrong with it.
+    """
 
     name: str
     read: Callable[[str], Any]
     show: Callable[[Any], Plain]
+    split: Callable[[str], Sequence[str]] = _split
+    hide: Callable[[str], str] = _hide_nothing
 
 
 def _as_it_is(value: Any) -> Plain:
@@ -113,21 +127,8 @@ def _read_domain(text: str) -> str:
     return name
 
 
-_SHARED = re.compile(r"rediss?(\+(sentinel|cluster))?://[^\s/]+(/\S*)?")
-_PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*@")
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123, as Kubernetes has it
-
-
-def _read_shared(text: str) -> str:
-    if not _SHARED.fullmatch(text):
-        raise ValueError("a URL such as redis://10.96.0.20:6379, rediss://…, redis+sentinel://…")
-    return text
-
-
-def _show_shared(url: str) -> str:
-    """Show a URL without its password: what is printed ends up in tickets."""
-    return _PASSWORD.sub(r"\1***@", url)
 
 
 def _read_prefix(text: str) -> str:
@@ -142,7 +143,7 @@ def _read_namespace(text: str) -> str:
     return text
 
 
-SHARED = Kind("redis:// URLs", _read_shared, _show_shared)
+SHARED = Kind("redis:// URLs", shared_url.read, shared_url.show, shared_url.split, shared_url.hide)
 PREFIX = Kind("a short text", _read_prefix, _as_it_is)
 NAMESPACE = Kind("a namespace", _read_namespace, _as_it_is)
 DURATION = Kind("a duration", units.read_duration, units.show_duration)

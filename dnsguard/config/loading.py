@@ -194,16 +194,17 @@ def _read_list(
     """The good items, behind those of earlier flags; each bad one is a mistake of its own."""
     texts = given.value
     if isinstance(texts, str):
-        texts = tuple(texts.split(",")) if texts.strip() else ()
+        texts = tuple(key.kind.split(texts)) if texts.strip() else ()
     items = list(earlier)
     for text in texts or ():
         try:
             item = key.read(text.strip())
         except ValueError as error:
-            mistakes.append(Mistake(place, text, str(error)))
+            mistakes.append(Mistake(place, key.kind.hide(text), str(error)))
             continue
         if item in items:
-            mistakes.append(Mistake(place, text, "each item once; it stands further up already"))
+            why = "each item once; it stands further up already"
+            mistakes.append(Mistake(place, key.kind.hide(text), why))
         else:
             items.append(item)
     if key.needed and not texts:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Transport = Literal["udp", "tcp", "tls"]
+SharedKind = Literal["single", "sentinel", "cluster"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +111,34 @@ class Kubernetes:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedServer:
+    """A way to a store that a fleet shares, as a `redis://` URL says it (`config.shared_url`)."""
+
+    shown: str  # the URL without its secrets
+    kind: SharedKind  # one server, what Sentinels call the master, or a cluster
+    places: tuple[tuple[str, int], ...]  # of the server, of the Sentinels, of nodes to begin with
+    user: str = ""
+    password: str = field(default="", repr=False)
+    service: str = ""  # what Sentinels know the server by
+    database: int = 0
+    sentinel_user: str = ""
+    sentinel_password: str = field(default="", repr=False)
+    tls: bool = False
+    ca_file: str = ""  # whom to trust; empty: whom the system trusts
+    certificate_file: str = ""  # of this client, with its key
+    key_file: str = ""
+    check_name: bool = True
+    server_name: str = ""  # in the certificate; empty: the place's own
+
+
+@dataclass(frozen=True, slots=True)
 class StorePolicy:
     """Where and how answers are kept through a restart. `dir` None: they are not."""
 
     dir: str | None = None
     flush_interval: float = 1.0  # what a kill may cost of what was learned last
     max_bytes: int = 64 * 1024 * 1024  # holds what `cache.max_bytes` of the same size holds
-    shared: tuple[str, ...] = ()  # URLs of a store that a fleet shares
+    shared: tuple[SharedServer, ...] = ()  # of several, the first that answers
     shared_prefix: str = "dnsguard"
 
 

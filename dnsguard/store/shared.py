@@ -12,8 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from dnsguard import clock
 from dnsguard.core.actions import Notice
@@ -22,10 +20,10 @@ from dnsguard.core.engine import Engine
 from dnsguard.core.entry import Entry
 from dnsguard.core.kept import restore
 from dnsguard.core.learned import Change
+from dnsguard.core.policy import SharedServer
 from dnsguard.errors import StoreError, WireError
 from dnsguard.store.rows import RECORD_MAX, Row, decode, encode, row_of
-
-T = TypeVar("T")
+from dnsguard.store.shared_client import Client, connect, is_gone
 
 READ_SECONDS = 0.3  # a client waits for it, and for no more than `elsewhere.WAIT_SECONDS`
 WRITE_SECONDS = 2.0
@@ -34,7 +32,8 @@ WAITING_MAX = 8192  # answers to be written; of more, the oldest are left out
 BATCH = 256  # answers read or written at a time: some two milliseconds of the loop's time
 READS_MAX = 1024  # names looked for at once
 ALL_MAX = 250_000  # answers taken at a start
-SENTINEL_PORT = 26379
+OF_PIPELINE = " of pipeline caused error: "  # behind the command, with which the library begins
+SAID_MAX = 200
 
 
 class Shared:
@@ -42,20 +41,21 @@ class Shared:
 
     def __init__(
         self,
-        urls: Sequence[str],
+        servers: Sequence[SharedServer],
         prefix: str,
         engine: Engine,
         notice: Callable[[Notice], None],
         settled: Callable[[bytes], None],
         nowhere: Callable[[bytes], None],
     ) -> None:
-        self._urls = tuple(urls)
+        self._servers = tuple(servers)
         self._prefix = prefix.encode() + b":"
         self._engine = engine
         self._notice = notice
         self._settled, self._nowhere = settled, nowhere
         self.counts = SharedCounts()
-        self._client: Any = None
+        self._client: Client | None = None
+        self._server = self._servers[0]
         self._turn = 0
         self._waiting: dict[bytes, Entry] = {}
         self._heard: dict[bytes, Entry] = {}
@@ -63,7 +63,8 @@ class Shared:
         self._news = asyncio.Event()
         self._asked = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._trouble = ""
+        self._trouble = ""  # why nobody is there
+        self._refusal = ""  # why it takes nothing
 
     def start(self, empty: Callable[[], Awaitable[bool]]) -> None:
         """Begin; `empty` tells, once that is known, whether there is nothing to start with."""
@@ -75,8 +76,7 @@ class Shared:
         if self.counts.up and self._waiting:
             with suppress(Exception):
                 async with asyncio.timeout(WRITE_SECONDS):
-                    while self._waiting:
-                        await self._write_some()
+                    await self._write_all()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -128,15 +128,14 @@ class Shared:
             pause = min(pause * 2, PAUSE_MAX)
 
     async def _meet(self) -> None:
-        url = self._urls[self._turn % len(self._urls)]
+        self._server = self._servers[self._turn % len(self._servers)]
         self._turn += 1
-        self._client = await asyncio.to_thread(connect, url)
-        async with asyncio.timeout(WRITE_SECONDS):
-            await self._client.ping()
+        self._client = await asyncio.to_thread(connect, self._server)
+        await self._client.meet()
         self.counts.up = True
         if self._trouble:
             self._trouble = ""
-            text = f"shared store: {plain(url)} answers again"
+            text = f"shared store: {self._server.shown} answers again"
             self._notice(Notice("info", "shared_up", text))
 
     def _down(self, error: Exception) -> None:
@@ -148,47 +147,87 @@ class Shared:
             self._nowhere(key)
         if kind != self._trouble:
             self._trouble = kind
-            url = self._urls[(self._turn - 1) % len(self._urls)]
-            said = " ".join(str(error).split()) or type(error).__name__
-            text = f"shared store: {plain(url)}: {said}; answers are not shared until it works"
-            self._notice(Notice("warning", "shared_down", text, (("kind", kind),)))
+            text = f"{said(error)}; answers are not shared until it works"
+            self._warn("shared_down", text, kind)
+
+    def _warn(self, event: str, text: str, kind: str) -> None:
+        text = f"shared store: {self._server.shown}: {text}"
+        self._notice(Notice("warning", event, text, (("kind", kind),)))
 
     async def _part(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             with suppress(Exception):
                 async with asyncio.timeout(READ_SECONDS):
-                    await client.aclose()
+                    await client.close()
 
     async def _serve(self) -> None:
-        """Write and read until one of them fails."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._write())
-            group.create_task(self._read())
+        """Write and read until one of them fails.
+
+        A TaskGroup would leave a mark of its cancelling on this task (Python 3.11 and 3.12), and
+        with it the next timeout that runs out would end the task instead of the wait.
+        """
+        parts = [asyncio.ensure_future(part) for part in (self._write(), self._read())]
+        try:
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for part in parts:
+                part.cancel()
+            ended = await asyncio.gather(*parts, return_exceptions=True)
+        raise next(end for end in ended if isinstance(end, Exception))
 
     # -- writing ----------------------------------------------------------------------------
 
     async def _write(self) -> None:
+        pause = PAUSE_FIRST
         while True:
             await self._news.wait()
             self._news.clear()
-            while self._waiting:
-                async with asyncio.timeout(WRITE_SECONDS):
-                    await self._write_some()
+            if await self._write_all():
+                pause = PAUSE_FIRST
+                continue
+            self._news.set()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, PAUSE_MAX)
 
-    async def _write_some(self) -> None:
+    async def _write_all(self) -> bool:
+        """Write what waits, once each; True if nothing is left of it."""
+        waiting = list(self._waiting.items())
+        refused: Exception | None = None
+        for start in range(0, len(waiting), BATCH):
+            refused = await self._write_some(waiting[start : start + BATCH]) or refused
+        kind = "" if refused is None else kind_of(refused)
+        if kind != self._refusal:
+            self._refusal = kind
+            if refused is not None:
+                text = f"{said(refused)}; it is read, but answers are not written until it works"
+                self._warn("shared_refuses", text, kind)
+            else:
+                text = f"shared store: {self._server.shown}: it takes answers again"
+                self._notice(Notice("info", "shared_takes", text))
+        return refused is None
+
+    async def _write_some(self, some: Sequence[tuple[bytes, Entry]]) -> Exception | None:
+        """Write these; return what was said of one that was not taken, which waits further on."""
+        assert self._client is not None
         clocks = clock.read()
-        some = dict(list(self._waiting.items())[:BATCH])
-        pipe = self._client.pipeline(transaction=False)
-        for key, entry in some.items():
-            left = int((entry.dies() - clocks.now) * 1000)
-            if left > 0:
-                pipe.set(self._prefix + key, encode(row_of(entry, clocks)), px=left)
-        await pipe.execute()
-        for key, entry in some.items():
+        lives = [(key, entry, int((entry.dies() - clocks.now) * 1000)) for key, entry in some]
+        replies = iter(await self._client.ask(
+            [("SET", self._prefix + key, encode(row_of(entry, clocks)), "PX", left)
+             for key, entry, left in lives if left > 0],
+            WRITE_SECONDS,
+        ))  # fmt: skip
+        refused: Exception | None = None
+        for key, entry, left in lives:
+            reply = next(replies) if left > 0 else None
+            if isinstance(reply, Exception):
+                refused = reply
+                self.counts.errors[kind_of(reply)] += 1
+                continue
             if self._waiting.get(key) is entry:
                 del self._waiting[key]
-        self.counts.writes += len(some)
+            self.counts.writes += 1
+        return refused
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -198,9 +237,7 @@ class Shared:
             self._asked.clear()
             while self._reads:
                 keys = list(self._reads)[:BATCH]
-                async with asyncio.timeout(READ_SECONDS):
-                    found = await self._fetch(keys)
-                for key, value, left in found:
+                for key, value, left in await self._fetch(keys, READ_SECONDS):
                     if key in self._reads:
                         self._reads.discard(key)
                         self._finish(key, self._accept(key, value, left))
@@ -213,17 +250,21 @@ class Shared:
             self.counts.missed += 1
             self._nowhere(key)
 
-    async def _fetch(self, keys: Sequence[bytes]) -> list[tuple[bytes, object, object]]:
-        pipe = self._client.pipeline(transaction=False)
-        for key in keys:
-            pipe.get(self._prefix + key)
-            pipe.pttl(self._prefix + key)
-        replies = await pipe.execute()
+    async def _fetch(
+        self, keys: Sequence[bytes], seconds: float
+    ) -> list[tuple[bytes, object, object]]:
+        assert self._client is not None
+        replies = await self._client.ask(
+            [(word, self._prefix + key) for key in keys for word in ("GET", "PTTL")], seconds
+        )
         return list(zip(keys, replies[::2], replies[1::2], strict=True))
 
     def _accept(self, key: bytes, value: object, left: object) -> bool:
         """Take a value as an answer; False if it is none, or of no use."""
         if value is None:
+            return False
+        if isinstance(value, Exception) and (is_gone(value) or kind_of(value) == "refused"):
+            self.counts.errors[kind_of(value)] += 1
             return False
         clocks = clock.read()
         try:
@@ -245,10 +286,11 @@ class Shared:
 
     async def _take_all(self) -> None:
         """Take all that is there, as one who has nothing."""
+        assert self._client is not None
         keys: list[bytes] = []
         taken = 0
         start = len(self._prefix)
-        async for name in self._client.scan_iter(match=self._prefix + b"*", count=BATCH):
+        async for name in self._client.names(self._prefix):
             keys.append(name[start:])
             if len(keys) >= BATCH:
                 taken += await self._take_some(keys)
@@ -263,8 +305,7 @@ class Shared:
     async def _take_some(self, keys: Sequence[bytes]) -> int:
         if not keys:
             return 0
-        async with asyncio.timeout(WRITE_SECONDS):
-            found = await self._fetch(keys)
+        found = await self._fetch(keys, WRITE_SECONDS)
         taken = sum(self._accept(key, value, left) for key, value, left in found)
         self.counts.taken += taken
         await asyncio.sleep(0)
@@ -282,67 +323,25 @@ def stored_at(row: Row, left: float, wall: float, now: float) -> float:
     return now - max(wall - row.stored, 0.0, life - dies)
 
 
-def connect(url: str) -> Any:
-    """Return a client for `url`, not connected yet; the library is loaded here, on a thread."""
-    try:
-        from redis.asyncio import Redis, RedisCluster
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
-    except ImportError:
-        text = "the package redis is missing: pip install 'dnsguard[shared]'"
-        raise StoreError(text, "missing") from None
-    options: dict[str, Any] = {
-        "socket_timeout": WRITE_SECONDS,
-        "socket_connect_timeout": WRITE_SECONDS,
-        "decode_responses": False,
-    }
-    scheme, _, kind = urlsplit(url).scheme.partition("+")
-    rest = url.partition("://")[2]
-    if kind == "cluster":
-        return RedisCluster.from_url(f"{scheme}://{rest}", **options)
-    options["retry"] = Retry(NoBackoff(), 0)
-    if kind == "sentinel":
-        return _by_sentinel(url, scheme == "rediss", options)
-    return Redis.from_url(url, **options)
-
-
-def _by_sentinel(url: str, tls: bool, options: dict[str, Any]) -> Any:
-    """redis+sentinel://[user:password@]host:port,host:port/service[/db]."""
-    from redis.asyncio.sentinel import Sentinel
-
-    parts = urlsplit(url)
-    credentials, _, places = parts.netloc.rpartition("@")
-    user, _, password = credentials.partition(":")
-    hosts = []
-    for place in places.split(","):
-        host, _, port = place.rpartition(":")
-        hosts.append((host.strip("[]"), int(port)) if host else (port, SENTINEL_PORT))
-    service, _, number = parts.path.strip("/").partition("/")
-    if tls:
-        options["ssl"] = True
-    by_name: Any = Sentinel  # carries no types
-    sentinel = by_name(hosts, sentinel_kwargs=dict(options), **options)
-    return sentinel.master_for(
-        service or "mymaster", db=int(number or 0),
-        username=unquote(user) or None, password=unquote(password) or None,
-    )  # fmt: skip
-
-
-def plain(url: str) -> str:
-    """Return a URL without the secrets in it."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+def said(error: Exception) -> str:
+    """Return what an error says, in one line; never empty, and without what was written or read."""
+    text = " ".join(str(error).split()).rpartition(OF_PIPELINE)[2].partition(" : <")[0]
+    return text[:SAID_MAX] or type(error).__name__
 
 
 def kind_of(error: BaseException) -> str:
     """Return the word that metrics use for what went wrong."""
-    if isinstance(error, BaseExceptionGroup):
-        return kind_of(error.exceptions[0])
     if isinstance(error, StoreError):
         return error.kind
-    name = type(error).__name__
+    name, text = type(error).__name__, str(error)
+    if name == "RedisClusterException" and error.__cause__ is not None:
+        return kind_of(error.__cause__)
     if "Timeout" in name:
         return "timeout"
-    if "Auth" in name or "NOAUTH" in str(error) or "WRONGPASS" in str(error):
+    if "Auth" in name or "Permission" in name or "NOAUTH" in text or "WRONGPASS" in text:
         return "refused"
-    return "unreachable" if isinstance(error, OSError) or "Connection" in name else "error"
+    if "certificate" in text.lower():
+        return "tls"
+    if name == "OutOfMemoryError":
+        return "full"
+    return "unreachable" if is_gone(error) else "error"

@@ -91,14 +91,14 @@ def stand_still() -> None:
     _now.stop()
 
 
-def run(main: Coroutine[Any, Any, None], loop: str) -> None:
+def run(main: Coroutine[Any, Any, None], loop: str, seconds: float = SECONDS_MAX) -> None:
     """Run `main` to its end; an error in a callback or a lost task is a failure too."""
     errors: list[dict[str, Any]] = []
 
     async def watched() -> None:
         running = asyncio.get_running_loop()
         running.set_exception_handler(lambda _, context: errors.append(context))
-        async with asyncio.timeout(SECONDS_MAX):
+        async with asyncio.timeout(seconds):
             await main
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner, pytest.MonkeyPatch.context() as patch:
@@ -114,13 +114,13 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-def _on(loops: Sequence[str], test: Test) -> Callable[..., None]:
+def _on(loops: Sequence[str], test: Test, seconds: float = SECONDS_MAX) -> Callable[..., None]:
     signature = inspect.signature(test)
     extra = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
 
     @functools.wraps(test)
     def on_loop(*, loop: str, **fixtures: Any) -> None:
-        run(test(**fixtures), loop)
+        run(test(**fixtures), loop, seconds)
 
     parameters = [*signature.parameters.values(), extra]
     on_loop.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -136,6 +136,11 @@ def on_both_loops(test: Test) -> Callable[..., None]:
 def on_a_loop(test: Test) -> Callable[..., None]:
     """Run an asynchronous test on the loop of `serve`: where the other would add nothing."""
     return _on(["uvloop"], test)
+
+
+def on_a_loop_for(seconds: float) -> Callable[[Test], Callable[..., None]]:
+    """The same for a test of many processes, which a busy machine may need longer for."""
+    return lambda test: _on(["uvloop"], test, seconds)
 
 
 def settings_for(
