@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: one directory with its processes, one control plane."""
+"""What the end-to-end tests share: a directory with its processes, a control plane, an image."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.harness import Bench
+from tests.e2e.containers import Podman
 from tests.e2e.plane import ControlPlane
 
 
@@ -21,3 +22,8 @@ def plane(bench: Bench) -> ControlPlane:
     made = ControlPlane(bench)
     made.start()
     return made
+
+
+@pytest.fixture(scope="session")
+def podman() -> Podman:
+    return Podman()

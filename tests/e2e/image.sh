@@ -23,7 +23,16 @@ mkdir -p "$work"
 export CONTAINERS_CONF=$PWD/$work/containers.conf
 printf '[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n' \
     > "$CONTAINERS_CONF"
-store=(--log-level fatal --storage-driver vfs --root "$PWD/$work/store" --runroot "$PWD/$work/run")
+# Layers lie upon each other where the kernel can do that; elsewhere each copies the one below it.
+driver=vfs
+mkdir -p "$work"/probe/{lower,upper,work,merged}
+if (cd "$work/probe" && mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged) 2>/dev/null; then
+    umount "$work/probe/merged"
+    driver=overlay
+fi
+rm -rf "$work/probe"
+echo "$driver" > "$work/driver"
+store=(--log-level fatal --storage-driver "$driver" --root "$PWD/$work/$driver" --runroot "$PWD/$work/run-$driver")
 
 debian() { # NAME PACKAGES: a bookworm with python3, as image localhost/NAME
     buildah "${store[@]}" inspect --type image "localhost/$1" >/dev/null 2>&1 && return

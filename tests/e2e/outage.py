@@ -21,7 +21,7 @@ from benchmarks.harness import Bench, Broken, Program, free_port, run_script, sa
 from benchmarks.peers.peer import MissingError
 from tests.e2e import parts, report, shop
 from tests.e2e.plane import HOST, ControlPlane
-from tests.e2e.pods import NAMES, Lookup, Network, Pod
+from tests.e2e.pods import NAMES, Lookup, Network, Pod, Usage
 from tests.e2e.timeline import Phase
 from tests.e2e.watch import Sight, Watch, ask_once
 
@@ -44,6 +44,7 @@ class Run:
     probes: dict[str, tuple[int, int]] = field(default_factory=dict)  # liveness, readiness
     lookups: dict[str, list[Lookup]] = field(default_factory=dict)
     status: dict[str, str] = field(default_factory=dict)  # of the sidecar's process
+    usage: Usage | None = None  # of the same, during the phases
     pod_failed: str = ""  # why there was no pod, if there was none
 
 
@@ -140,6 +141,7 @@ class Stage:
         run.systems = tuple(cast.ports)
         systems = {name: (HOST, port) for name, port in cast.ports.items()}
         watch = Watch(systems, shop.truths(), BEAT_SECONDS)
+        before = self._pod.usage() if self._pod else None
         watch.start()
         try:
             with self._phase("healthy", HEALTHY):
@@ -160,7 +162,8 @@ class Stage:
         finally:
             watch.stop()
         run.sights = watch.sights
-        if self._pod is not None:
+        if self._pod and before:
+            run.usage = self._pod.usage().since(before)
             run.lookups = self._pod.lookups()
         return run
 

@@ -8,9 +8,11 @@ a step without its part fails, it is not left out.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.harness import say
@@ -72,9 +74,7 @@ class Kubernetes:
         program = folder / self.program
         if program.exists():
             return program
-        go = which("go") or (sources.GO_FALLBACK if sources.GO_FALLBACK.exists() else None)
-        if go is None:
-            raise MissingError(f"{self.program} is not built: Go is not installed")
+        go = _go()
         say(f"building {self.program} {self.version} (ten minutes on two processors, once)")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "go.mod").write_text(self.go_mod())
@@ -87,6 +87,53 @@ class Kubernetes:
         )  # fmt: skip
         (folder / f"{self.program}.new").rename(program)
         return program
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """What an API server has to be told before it knows the kinds of a project, from its module."""
+
+    module: str
+    version: str
+    files: tuple[str, ...]
+
+    def obtain(self) -> list[Path]:
+        """The paths of its CustomResourceDefinitions. Raises MissingError."""
+        wanted = f"{self.module}@{self.version}"
+        go = str(_go())
+        attempt(f"go mod download {wanted}", [go, "mod", "download", wanted])
+        cache = subprocess.run(
+            [go, "env", "GOMODCACHE"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        return [Path(cache) / wanted / name for name in self.files]
+
+
+_CERT_MANAGER = "deploy/crds/cert-manager.io_"
+_CILIUM = "pkg/k8s/apis/cilium.io/client/crds/v2/"
+_PROMETHEUS = "example/prometheus-operator-crd/monitoring.coreos.com_"
+# Every kind of others that the chart can make.
+DEFINITIONS = (
+    Definitions(
+        "github.com/cert-manager/cert-manager", "v1.21.2",
+        (f"{_CERT_MANAGER}certificates.yaml", f"{_CERT_MANAGER}issuers.yaml"),
+    ),
+    Definitions(
+        "github.com/cilium/cilium", "v1.20.2", (f"{_CILIUM}ciliumlocalredirectpolicies.yaml",)
+    ),
+    Definitions(
+        "github.com/prometheus-operator/prometheus-operator", "v0.85.0",
+        (f"{_PROMETHEUS}podmonitors.yaml", f"{_PROMETHEUS}prometheusrules.yaml",
+         f"{_PROMETHEUS}servicemonitors.yaml"),
+    ),
+)  # fmt: skip
+
+
+def _go() -> Path:
+    """Go. Raises MissingError."""
+    found = which("go") or (sources.GO_FALLBACK if sources.GO_FALLBACK.exists() else None)
+    if found is None:
+        raise MissingError("Go is not installed")
+    return Path(found)
 
 
 def api_server() -> Path:
@@ -142,12 +189,17 @@ def client(libc: str) -> Path:
     return program
 
 
+def _kinds(of: Definitions) -> str:
+    return ", ".join(path.stem for path in of.obtain())
+
+
 def main() -> int:
     """Fetch and build everything, and say what there is."""
-    every: dict[str, Callable[[], Path]] = {
+    every: dict[str, Callable[[], object]] = {
         "etcd": etcd, "coredns": core_dns, "kube-apiserver": api_server, "kubectl": kubectl,
         "podman": podman, "glibc client": lambda: client("glibc"),
         "musl client": lambda: client("musl"),
+        **{f"kinds of {each.module}": partial(_kinds, each) for each in DEFINITIONS},
     }  # fmt: skip
     missing = 0
     for name, obtain in every.items():

@@ -129,6 +129,8 @@ class ControlPlane:
              f"--service-account-key-file={self._accounts}",
              f"--service-account-signing-key-file={self._accounts}",
              f"--token-auth-file={self._tokens}", "--authorization-mode=RBAC",
+             # There is no kube-proxy: webhooks are asked at the addresses of EndpointSlices.
+             "--enable-aggregator-routing=true",
              # No controller makes the account that each pod would have to have.
              "--disable-admission-plugins=ServiceAccount", "--profiling=false", *self._extra],
             port=self.port,

@@ -13,6 +13,7 @@ import copy
 import http.client
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,12 +23,12 @@ from typing import Any
 
 import yaml
 
-from benchmarks.harness import Bench, Broken, say
+from benchmarks import accounting
+from benchmarks.harness import Bench, Broken
 from tests.e2e import parts
+from tests.e2e.containers import BASE, IMAGE, Podman, ip, run
 
-IMAGE, BASE = "localhost/dnsguard", "localhost/dnsguard-base"
 MUSL_IMAGE = "localhost/dnsguard-e2e-musl"
-STORE = parts.ROOT / "build" / "image"
 ADMIN_PORT = 9153
 LIBCS = ("glibc", "musl")
 LOOKUP_PAUSE = 1
@@ -46,6 +47,21 @@ class Lookup:
     name: str
     result: str
     milliseconds: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process has used, and what for."""
+
+    peak_kib: int
+    cpu_seconds: float
+    answers: int
+
+    def since(self, before: Usage) -> Usage:
+        """The same less what was used before; the peak is that of all times."""
+        return Usage(
+            self.peak_kib, self.cpu_seconds - before.cpu_seconds, self.answers - before.answers
+        )
 
 
 def read_lookups(log: str) -> list[Lookup]:
@@ -171,45 +187,20 @@ class Network:
         return ["nsenter", f"--net=/run/netns/{self.name}", *command]
 
 
-def ip(*words: str) -> None:
-    """ip(8). Raises Broken with what it said."""
-    run(["ip", *words])
-
-
-def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
-    """A command's output. Raises Broken with its last words if it fails."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=900,
-            env=os.environ | dict(environment or {}), stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Broken(f"{command[0]} cannot be run: {error}") from None
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "nothing")[-600:]
-        raise Broken(f"{' '.join(command)} failed with {done.returncode}. It said: {said}")
-    return done.stdout
-
-
 class Pod:
     """The injected pod under podman, from `play` until `remove`."""
 
     def __init__(self, bench: Bench, network: Network) -> None:
-        parts.podman()
+        self._podman = Podman()
         self._network = network
         self._bench = bench
-        self._environment = {"CONTAINERS_CONF": str(STORE / "containers.conf")}
-        self._store = ["--log-level", "error", "--storage-driver", "vfs", "--root",
-                       str(STORE / "store"), "--runroot", str(STORE / "run")]  # fmt: skip
         self._name = ""
 
     def build(self) -> None:
-        """The image of dnsguard from this checkout, and one with nothing but the musl client."""
-        say("building the image (minutes the first time)")
-        run([str(parts.ROOT / "tests" / "e2e" / "image.sh"), "--build-only"])
-        container = self._buildah("from", "scratch").strip()
-        self._buildah("add", "-q", container, str(parts.client("musl")), "/lookup")
-        self._buildah("commit", "-q", "--rm", container, MUSL_IMAGE)
+        """An image with nothing but the musl client; that of dnsguard is there."""
+        container = self._podman.buildah("from", "scratch").strip()
+        self._podman.buildah("add", "-q", container, str(parts.client("musl")), "/lookup")
+        self._podman.buildah("commit", "-q", "--rm", container, MUSL_IMAGE)
 
     def play(self, upstream: str) -> dict[str, Any]:
         """Inject the manifest and have podman run it; return the injected manifest."""
@@ -222,16 +213,13 @@ class Pod:
             run(self._network.inside("sysctl", "-q", "-w", f"{name}={value}"))
         file = self._bench.file("pod.yaml", yaml.safe_dump(played))
         self._name = played["metadata"]["name"]
-        run(
-            self._network.inside("podman", *self._store, "kube", "play", "--network", "host",
-                                 "--no-hosts", str(file)),
-            self._environment,
-        )  # fmt: skip
+        self._podman("kube", "play", "--network", "host", "--no-hosts", str(file),
+                     before=self._network.inside())  # fmt: skip
         return pod
 
     def pid(self, container: str) -> int:
         """The process of a container, as this machine numbers it."""
-        return int(self._podman("inspect", "-f", "{{.State.Pid}}", f"{self._name}-{container}"))
+        return self._podman.pid(f"{self._name}-{container}")
 
     def status(self) -> dict[str, str]:
         """What the kernel has of the sidecar's process: user, capabilities, privileges."""
@@ -239,22 +227,29 @@ class Pod:
         return {key: " ".join(value.split()) for key, _, value in
                 (line.partition(":") for line in text.splitlines())}  # fmt: skip
 
+    def usage(self) -> Usage:
+        """What the sidecar has used up to now, by the kernel, and what it answered, by itself."""
+        pid = self._podman.pid(f"{self._name}-dnsguard")
+        sizes = accounting.parse_status(Path(f"/proc/{pid}/status").read_text())
+        answers = re.findall(r"(?m)^dnsguard_answers_total\{.*\} (\S+)$", self._get("/metrics")[1])
+        return Usage(sizes["VmHWM"], accounting.cpu_seconds(pid), int(sum(map(float, answers))))
+
     def log(self, container: str) -> str:
         """What a container has written."""
-        done = subprocess.run(
-            ["podman", *self._store, "logs", f"{self._name}-{container}"],
-            capture_output=True, text=True, check=False, env=os.environ | self._environment,
-        )  # fmt: skip
-        return done.stdout + done.stderr
+        return self._podman.log(f"{self._name}-{container}")
 
     def probe(self, path: str) -> int:
         """The status of an HTTP request to the pod's address, as a kubelet makes it; 0 for none."""
+        return self._get(path)[0]
+
+    def _get(self, path: str) -> tuple[int, str]:
         connection = http.client.HTTPConnection(self._network.pod, ADMIN_PORT, timeout=5)
         try:
             connection.request("GET", path)
-            return connection.getresponse().status
+            response = connection.getresponse()
+            return response.status, response.read().decode()
         except OSError:
-            return 0
+            return 0, ""
         finally:
             connection.close()
 
@@ -269,12 +264,6 @@ class Pod:
                 self._podman("pod", "rm", "-f", "-t", "3", self._name)
             with contextlib.suppress(Broken):
                 self._podman("volume", "rm", "-f", "dnsguard-state")
-
-    def _podman(self, *words: str) -> str:
-        return run(["podman", *self._store, *words], self._environment)
-
-    def _buildah(self, *words: str) -> str:
-        return run(["buildah", *self._store, *words], self._environment)
 
 
 def client_table(

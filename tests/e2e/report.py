@@ -46,6 +46,12 @@ the sidecar, short names and whole ones:
 """
 
 
+USAGE = """\
+The sidecar's process had {peak:.1f} MiB at most, and took {cpu:.1f} s of CPU for {answers:,}
+answers in these {seconds:.0f} s: {each:.0f} microseconds each, with all that it does by itself.
+"""
+
+
 def all_judged(run: Run) -> list[Judged]:
     """Every answer of the run with its verdict."""
     return timeline.judged(run.sights, shop.truths(), shop.truths(moved=True), run.moved_at)
@@ -97,6 +103,14 @@ def markdown(run: Run, found: Sequence[Judged]) -> str:
             *client_table(run.lookups, run.phases, expected(False), expected(True)),
             "",
         ]
+    if run.usage:
+        used = run.usage
+        text = USAGE.format(
+            peak=used.peak_kib / 1024, cpu=used.cpu_seconds, answers=used.answers,
+            seconds=run.phases[-1].end - run.phases[0].start,
+            each=1e6 * used.cpu_seconds / max(used.answers, 1),
+        )  # fmt: skip
+        lines += [*text.splitlines(), ""]
     lines += [f"- *{verdict}*: {timeline.MEANINGS[verdict]}" for verdict in _seen(found)]
     return "\n".join([*lines, ""])
 

@@ -72,18 +72,17 @@ def truths(moved: bool = False) -> list[Truth]:
         found.append(Truth("headless", full, "A", "NOERROR", addresses))
         found.append(Truth("headless", full, "AAAA", "NOERROR", frozenset()))
         for pod, address in pods:
-            found.append(
-                Truth("a pod's own", f"{pod}.{full}", "A", "NOERROR", frozenset({address}))
-            )
+            own = f"{pod}.{full}"
+            found.append(Truth("a pod's own", own, "A", "NOERROR", frozenset({address})))
+            found.append(Truth("a pod's own", own, "AAAA", "NOERROR", frozenset()))
         if name in PORTS:
             port, number = PORTS[name]
             data = frozenset(f"0 {100 // len(pods)} {number} {pod}.{full}." for pod, _ in pods)
             found.append(Truth("headless", f"_{port}._tcp.{full}", "SRV", "NOERROR", data))
-    return [
-        *found,
-        *(Truth("absent", name, "A", "NXDOMAIN", frozenset()) for name in ABSENT),
-        *(Truth("outside", name, "A", "NOERROR", frozenset({ip})) for name, ip in OUTSIDE.items()),
-    ]
+    for name, address in OUTSIDE.items():
+        found.append(Truth("outside", name, "A", "NOERROR", frozenset({address})))
+        found.append(Truth("outside", name, "AAAA", "NOERROR", frozenset()))
+    return [*found, *(Truth("absent", name, "A", "NXDOMAIN", frozenset()) for name in ABSENT)]
 
 
 def services() -> list[dict[str, Any]]:
@@ -178,13 +177,19 @@ def cluster_corefile(
 
 
 def outside_corefile(port: int) -> str:
-    """The rest of the world: a few names of example.net."""
+    """The rest of the world: a few names of example.net, which have an IPv4 address and no other.
+
+    For the other types there is no data. To deny the name would be wrong (RFC 4074, 4.2), and musl,
+    which asks for both families, would then have no address at all.
+    """
+    soa = "example.net. 60 IN SOA ns.example.net. root.example.net. 1 60 60 60 60"
     records = "\n".join(
         f"    template IN A {name} {{\n"
-        f'        answer "{{{{ .Name }}}} {OUTSIDE_TTL} IN A {ip}"\n    }}'
+        f'        answer "{{{{ .Name }}}} {OUTSIDE_TTL} IN A {ip}"\n    }}\n'
+        f"    template ANY ANY {name} {{\n        rcode NOERROR\n"
+        f'        authority "{soa}"\n    }}'
         for name, ip in OUTSIDE.items()
     )
-    soa = "example.net. 60 IN SOA ns.example.net. root.example.net. 1 60 60 60 60"
     return f"""\
 .:{port} {{
     bind {HOST}

@@ -12,19 +12,22 @@ from pathlib import Path
 
 import kubernetes_validate
 import pytest
+import yaml
 from dnslib.server import DNSLogger, DNSServer
 
 from benchmarks.harness import free_port
 from benchmarks.peers.sources import attempt
 from dnsguard.errors import ConfigError
 from dnsguard.kube.inject import plan
-from tests.e2e import outage, parts, plane, report, shop, timeline, watch
-from tests.e2e.admission import configuration
+from tests.e2e import install, outage, parts, plane, report, shop, timeline, watch
+from tests.e2e.admission import MANIFESTS, configuration
+from tests.e2e.kubelet import Place, service_links, words
 from tests.e2e.matrix import NAMESPACES, Case, cases
 from tests.e2e.outage import OWN, UPSTREAM, Run
 from tests.e2e.pods import (
     NAMES,
     Lookup,
+    Usage,
     client_table,
     for_podman,
     injected,
@@ -64,6 +67,17 @@ def test_the_truth_changes_only_for_what_moves() -> None:
     denied = {one.name for one in before if one.kind in ("headless", "a pod's own")}
     assert len(denied) > 10  # a mass event, by any setting of the guard
     assert set(outage.expected(True)) == set(NAMES)
+
+
+def test_a_name_with_addresses_is_asked_for_both_families_and_denied_for_none() -> None:
+    """musl asks for both, and takes the denial of one for the word on the name."""
+    found = shop.truths()
+    with_addresses = {one.name for one in found if one.qtype == "A" and one.data}
+    other = {one.name: one.rcode for one in found if one.qtype == "AAAA"}
+    assert other == dict.fromkeys(with_addresses, "NOERROR")
+    outside = shop.outside_corefile(53)
+    for name in shop.OUTSIDE:
+        assert f"template ANY ANY {name} {{\n        rcode NOERROR\n" in outside
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
@@ -146,6 +160,53 @@ def test_the_client_prints_what_is_read(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_the_pages_commands_are_found() -> None:
+    assert [len(install.commands(title)) for title in ("Webhook", "Manifests")] == [3, 3]
+    node = install.commands("One on each node")
+    assert len(node) == 3
+    assert [each for each in node if each.startswith(install.NEEDS_KUBELET)] == [node[1]]
+    assert install.inline("Install", "--set mechanism=policy") == "--set mechanism=policy"
+    with pytest.raises(AssertionError, match="no command that begins"):
+        install.inline("Undo", "rm -rf")
+
+
+def test_a_pod_finds_every_variable_of_a_service() -> None:
+    """As kubernetes.io/docs/concepts/services-networking/service has them."""
+    ports = [{"name": "dns", "port": 53, "protocol": "UDP"},
+             {"name": "dns-tcp", "port": 5353, "protocol": "TCP"}]  # fmt: skip
+    assert service_links("cluster-dns", "10.96.0.10", ports) == {
+        "CLUSTER_DNS_SERVICE_HOST": "10.96.0.10", "CLUSTER_DNS_SERVICE_PORT": "53",
+        "CLUSTER_DNS_SERVICE_PORT_DNS": "53", "CLUSTER_DNS_SERVICE_PORT_DNS_TCP": "5353",
+        "CLUSTER_DNS_PORT": "udp://10.96.0.10:53",
+        "CLUSTER_DNS_PORT_53_UDP": "udp://10.96.0.10:53",
+        "CLUSTER_DNS_PORT_53_UDP_ADDR": "10.96.0.10", "CLUSTER_DNS_PORT_53_UDP_PORT": "53",
+        "CLUSTER_DNS_PORT_53_UDP_PROTO": "udp",
+        "CLUSTER_DNS_PORT_5353_TCP": "tcp://10.96.0.10:5353",
+        "CLUSTER_DNS_PORT_5353_TCP_ADDR": "10.96.0.10", "CLUSTER_DNS_PORT_5353_TCP_PORT": "5353",
+        "CLUSTER_DNS_PORT_5353_TCP_PROTO": "tcp",
+    }  # fmt: skip
+
+
+def test_the_charts_containers_get_what_their_manifest_says_and_no_more() -> None:
+    documents = yaml.safe_load_all((MANIFESTS / "node" / "dnsguard.yaml").read_text())
+    (spec,) = [
+        each["spec"]["template"]["spec"] for each in documents if each["kind"] == "DaemonSet"
+    ]
+    by_name = {each["name"]: each for each in spec["containers"]}
+    fields = {"status.hostIP": "192.0.2.5", "metadata.name": "dnsguard-node-x"}
+    links = {"DNSGUARD_UPSTREAM_SERVICE_HOST": "10.96.33.44"}
+    place = Place("node", fields, links, {"state": Path("/somewhere")})
+    told = words(spec, by_name["watcher"], place)
+    assert {"--cap-drop=ALL", "--cap-add=NET_ADMIN", "--user=0:0", "--read-only",
+            "--security-opt=no-new-privileges", "--network=ns:/run/netns/node",
+            "--env=OWN_NAME=dnsguard-node-x.dnsguard.invalid", "--node-admin=192.0.2.5:9353",
+            "--upstream=10.96.33.44"} <= set(told)  # fmt: skip
+    told = words(spec, by_name["dnsguard"], place)
+    assert [each for each in told if each.startswith("--cap-add")] == ["--cap-add=NET_BIND_SERVICE"]
+    assert "--volume=/somewhere:/var/lib/dnsguard" in told
+    assert "--tmpfs=/tmp:size=1m,mode=1777" in told
+
+
 TRUE = Truth("headless", "db", "A", "NOERROR", frozenset({"10.1.1.1"}))
 MOVED = Truth("headless", "db", "A", "NOERROR", frozenset({"10.1.1.2"}))
 
@@ -191,8 +252,11 @@ def made_up_run() -> Run:
 def test_the_report_says_what_was_seen(tmp_path: Path) -> None:
     run = made_up_run()
     run.lookups = {"glibc": [Lookup(6.0, "web", "10.96.1.1", 3), Lookup(7.0, "web", "no", 5004)]}
+    run.usage = Usage(41 * 1024, 1.5, 6000).since(Usage(41 * 1024, 0.5, 1000))
     text, picture = report.write(run, tmp_path)
     told = text.read_text()
+    assert "41.0 MiB at most, and took 1.0 s of CPU for 5,000\nanswers in these 20 s" in told
+    assert ": 200 microseconds each" in told
     assert "| dead | 10 | 0 % (SERVFAIL 100 %) | **100 %** |" in told
     assert "| healthy | 5 | **100 %** | **100 %** |" in told
     assert "| dead | 1 of 2 | 5004 |" in told
