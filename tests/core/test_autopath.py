@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from typing import Any
 
 import dns.message
 import pytest
@@ -50,6 +51,19 @@ def test_only_addresses_are_searched_for() -> None:
     world.put("api.example.com", "TXT", 30, "text")
     assert world.resolve(LONG, "A").read().data == ("192.0.2.1", "api.example.com.")
     assert world.resolve(LONG, "TXT").read().rcode == "NXDOMAIN"
+
+
+@pytest.mark.parametrize("flags", [{"do": True}, {"cd": True}, {"rdclass": "CH"}])
+def test_who_validates_searches_alone(flags: dict[str, Any]) -> None:
+    """Nobody has signed the alias, and no other class has pods."""
+    engine = begin(searching())
+    engine.client(build.query(LONG, **flags), None, 1000.0)
+    (ask,) = asks(engine)
+    denial = build.answer_wire(b"\0\7" + ask.wire, rcode=3, authority=build.soa(".", 9, 9))
+    assert engine.answer(ask, denial, 1000.0)
+    (octets,) = replies(engine)
+    assert dns.message.from_wire(octets).rcode() == 3
+    assert asks(engine) == []
 
 
 def test_the_case_of_the_question_is_the_clients() -> None:

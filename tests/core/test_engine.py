@@ -120,6 +120,30 @@ def test_any_over_udp_is_sent_to_tcp_and_there_it_is_forwarded_each_time() -> No
     assert len(engine.cache) == 0
 
 
+def test_what_stands_beside_an_answer_answers_nothing_else() -> None:
+    """Authority, additional data and other names' records are nobody's answer (RFC 2181 5.4.1)."""
+    engine = begin()
+    engine.client(build.query(NAME), None, T0)
+    (ask,) = asks(engine)
+    wire = build.answer_wire(
+        b"\0\7" + ask.wire, f"{A}\nvictim.example. 60 IN A 192.0.2.6",
+        authority="victim.example. 60 IN NS ns.victim.example.",
+        additional="ns.victim.example. 60 IN A 192.0.2.6\nvictim.example. 60 IN A 192.0.2.6",
+    )  # fmt: skip
+    assert engine.answer(ask, wire, T0)
+    (octets,) = replies(engine)
+    assert read(octets).data == ("10.1.0.1",)
+    assert list(engine.cache.index) == [KEY]
+    for name, rtype in (
+        ("victim.example", "A"),
+        ("victim.example", "NS"),
+        ("ns.victim.example", "A"),
+    ):
+        engine.client(build.query(name, rtype), None, T0)
+        assert len(asks(engine)) == 1, "answered without being asked for"
+        assert replies(engine) == []
+
+
 @pytest.mark.parametrize("qtype", ["URI", "TYPE65280", "HTTPS", "SRV", "NULL"])
 def test_any_type_of_data_is_forwarded(qtype: str) -> None:
     engine = begin()

@@ -18,6 +18,7 @@ import dns.message
 from dnsguard import clock
 from dnsguard.core.engine import Engine
 from dnsguard.core.policy import Policy, Upstream as Address, Zone
+from dnsguard.net.listen import bind_udp
 from dnsguard.net.upstream import STRAYS_MAX, Ports
 from tests.core import build
 from tests.net.asking import ask, by_id, datagrams
@@ -156,3 +157,9 @@ async def test_a_listener_does_not_believe_what_others_say_of_the_path() -> None
         assert listener.sock.getsockopt(socket.IPPROTO_IP, 10) == 3
         async with datagrams(stage.proxy.port) as client:
             assert (await client.resolve("www.test")).addresses
+    for host, level, option in (
+        ("127.0.0.1", socket.IPPROTO_IP, 10), ("0.0.0.0", socket.IPPROTO_IP, 10),
+        ("::1", socket.IPPROTO_IPV6, 23), ("::", socket.IPPROTO_IPV6, 23),
+    ):  # fmt: skip
+        with bind_udp(host, 0) as sock:
+            assert sock.getsockopt(level, option) == 3, host
