@@ -416,6 +416,16 @@ ELSEWHERE: dict[str, tuple[str, set[str]]] = {
         "tests/core/storms.py", {"P1", "P2", "P3", "P5", "P6", "P7", "P8", "P9"}),
     "mutated messages at both faces of a running server": (
         "tests/fuzz/faces.py", {"P6", "P7"}),
+    "a worker killed, a worker that stands still": (
+        "tests/workers/test_supervisor.py", {"P1", "P4", "P7"}),
+    "another instance in the place of a running one, its upstream gone": (
+        "tests/test_takeover.py", {"P1", "P7"}),
+    "the shared store stopped, killed, full of what is not ours": (
+        "tests/store/test_shared.py", {"P1", "P7"}),
+    "a node's resolver stopped or killed, its watcher, its rules gone": (
+        "tests/kube/test_node.py", {"P7"}),
+    "the library of outages, in virtual time": (
+        "tests/sim/replays.py", {"P1", "P2", "P3", "P5", "P7"}),
 }  # fmt: skip
 
 
