@@ -2,7 +2,9 @@
 
 Rounds with and without them take turns, so that what else the machine does hits both alike. The
 clients open a connection, send one octet of a request every 100 ms, and come back when they are
-dropped; every tenth asks for the stream of news and does not read it.
+dropped; every tenth asks for the stream of news and does not read it. They cost processor time
+themselves, on the same machine; so in a third kind of round they hang on a process that only throws
+away what they send. Run it with `chrt -r 10` where the machine has other work to do.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import contextlib
 import json
 import statistics
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 from benchmarks.watched import HOST, stage
@@ -40,6 +43,56 @@ async def hang_on(number: int, port: int) -> None:
         await asyncio.sleep(0.1)
 
 
+async def hang_on_all(port: int) -> None:
+    """Be all of them."""
+    await asyncio.gather(*(hang_on(number, port) for number in range(CLIENTS)))
+
+
+@contextlib.asynccontextmanager
+async def clients(port: int) -> AsyncIterator[None]:
+    """Run all of them in a process of their own, beside the upstream in this one; none at 0."""
+    if not port:
+        yield
+        return
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.slow_http", "--hang-on", str(port)
+    )
+    try:
+        await asyncio.sleep(1)
+        yield
+    finally:
+        process.kill()
+        await process.wait()
+
+
+THROWS_AWAY = """
+import asyncio
+async def each(reader, writer):
+    while await reader.read(4096):
+        pass
+    writer.close()
+async def main():
+    server = await asyncio.start_server(each, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+@contextlib.asynccontextmanager
+async def another() -> AsyncIterator[int]:
+    """Run a process that throws away what it is sent; yields its port."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", THROWS_AWAY, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        yield int(await process.stdout.readline())
+    finally:
+        process.kill()
+        await process.wait()
+
+
 async def measured(port: int, seconds: float, qps: int) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "dnsguard", "bench", "load", "--server", f"{HOST}:{port}",
@@ -53,22 +106,19 @@ async def measured(port: int, seconds: float, qps: int) -> dict[str, Any]:
 
 
 async def run(rounds: int, seconds: float, qps: int) -> None:
-    p99: dict[str, list[float]] = {"alone": [], "with 100 slow clients": []}
-    async with stage() as running:
-        for number in range(2 * rounds):
-            slow = number % 2 == 1
-            tasks = [
-                asyncio.create_task(hang_on(n, running.admin))
-                for n in range(CLIENTS if slow else 0)
-            ]
-            await asyncio.sleep(1)
-            found = await measured(running.port, seconds, qps)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            p99["with 100 slow clients" if slow else "alone"].append(
-                found["measured"]["latency_us"]["p99"]
-            )
+    async with stage() as running, another() as elsewhere:
+        kinds = {
+            "alone": 0,
+            f"with {CLIENTS} slow clients elsewhere": elsewhere,
+            f"with {CLIENTS} slow clients on it": running.admin,
+        }
+        p99: dict[str, list[float]] = {kind: [] for kind in kinds}
+        for _ in range(rounds):
+            for kind, port in kinds.items():
+                async with clients(port):
+                    found = (await measured(running.port, seconds, qps))["measured"]
+                assert found["lost"] == 0, found
+                p99[kind].append(found["latency_us"]["p99"])
     for name, values in p99.items():
         shown = ", ".join(f"{value:.0f}" for value in values)
         print(f"p99 {name}: median {statistics.median(values):.0f} us of {shown}")
@@ -79,7 +129,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of each kind")
     parser.add_argument("--seconds", type=float, default=10.0, help="a round")
     parser.add_argument("--qps", type=int, default=2000)
+    parser.add_argument("--hang-on", type=int, metavar="PORT", help="only be the clients")
     given = parser.parse_args()
+    if given.hang_on:
+        asyncio.run(hang_on_all(given.hang_on))
     asyncio.run(run(given.rounds, given.seconds, given.qps))
 
 
