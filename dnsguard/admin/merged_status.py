@@ -253,12 +253,16 @@ def merged_explanation(found: Mapping[int, Facts], workers: Facts) -> dict[str, 
     """
     numbers = sorted(found, key=lambda number: (_newest(found[number]), number))
     best = found[numbers[0]]
-    said = [f"worker {n} would say: {found[n]['source']}" for n in sorted(found)]
-    apart = len({facts["source"] for facts in found.values()}) > 1
+    told = [
+        f"worker {n} would answer: {found[n]['words'].get('answer', found[n]['source'])}"
+        for n in sorted(found)
+        if found[n]["source"] != best["source"]
+    ]
     words = dict(best["words"])
-    if apart or workers["missing"]:
-        told = [f"as worker {numbers[0]} says", *(said if apart else ()), workers["words"]]
-        words["workers"] = "; ".join(told)
+    if workers["missing"]:
+        told.append(workers["words"])
+    if told:
+        words["workers"] = "; ".join([f"this is what worker {numbers[0]} says", *told])
     return dict(best) | {
         "words": words, "zone": worst_zone([f["zone"] for f in found.values()]),
         "workers": dict(workers),

@@ -45,6 +45,7 @@ class Instance:
 
     def __init__(self, sock: socket.socket, path: str) -> None:
         self.path = path
+        self.patience = REPLY_SECONDS
         self._sock = sock
         self._file = sock.makefile("rb")
 
@@ -58,7 +59,7 @@ class Instance:
     def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
         """Return what the instance answers; items on the way are passed over."""
         facts: dict[str, Any] = {}
-        for kind, found in self._replies(verb, arguments, REPLY_SECONDS):
+        for kind, found in self._replies(verb, arguments, self.patience):
             if kind == "done":
                 facts = found
         return facts

@@ -22,6 +22,8 @@ PINS_SHOWN = 3
 
 def mebibytes(octets: float) -> str:
     """Return a size for people."""
+    if octets < 1 << 20:
+        return f"{octets / (1 << 10):,.0f} KiB"
     return f"{octets / (1 << 20):,.1f} MiB"
 
 
@@ -36,7 +38,8 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"zone      {zone['words']}"
     for server in found["upstreams"]:
         trip = server["round_trip"]
-        took = f", round trip {trip * 1000:.1f} ms" if trip else ""
+        up = server["state"] in ("up", "suspect")
+        took = f", round trip {trip * 1000:.1f} ms" if trip and up else ""
         yield f"upstream  {server['upstream']}  {server['words']}{took}"
     yield f"answers   {answers(found)}"
     stale = found["stale"]
@@ -48,7 +51,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     cache, process = found["cache"], found["process"]
     resident = process["resident_bytes"]
     yield (
-        f"cache     {sum(cache['entries'].values()):,} answers, {mebibytes(cache['bytes'])} of "
+        f"cache     {_counted(sum(cache['entries'].values()))}, {mebibytes(cache['bytes'])} of "
         f"{mebibytes(cache['max_bytes'])}"
         + (f"; {mebibytes(resident)} resident" if resident else "")
     )
@@ -57,6 +60,10 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         for event in found["events"][:EVENTS_SHOWN]:
             yield f"{event['ago']:>8.0f} s ago  {event['text']}"
+
+
+def _counted(answers: int) -> str:
+    return "1 answer" if answers == 1 else f"{answers:,} answers"
 
 
 def short_lines(found: Mapping[str, Any]) -> Iterator[str]:

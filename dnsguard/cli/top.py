@@ -11,6 +11,7 @@ import os
 import select
 import sys
 import termios
+import time
 import tty
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -22,11 +23,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from dnsguard.cli.instance import instance_options, reach
+from dnsguard.cli.instance import Instance, instance_options, reach
 from dnsguard.cli.status import MARKS, answers, drill_line, mebibytes, short_lines
 from dnsguard.errors import ControlError
 
 EVERY_SECONDS = 1.0
+PATIENCE = 5.0  # seconds for an answer, before what is shown is called old
 TONES = {"good": "green", "warn": "yellow", "bad": "red"}
 STATES = {"normal": "green", "up": "green", "suspect": "yellow"}  # any other: red
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -47,12 +49,13 @@ def spark(values: Sequence[float | None], width: int) -> Text:
     return text
 
 
-def screen(found: Mapping[str, Any], width: int, height: int) -> Group:
-    """Everything that fits, most important first."""
+def screen(found: Mapping[str, Any], width: int, height: int, lost: str = "") -> Group:
+    """Everything that fits, most important first; `lost` says why there is nothing newer."""
     headline = found["headline"]
-    colour = TONES[headline["tone"]]
+    colour = "dim" if lost else TONES[headline["tone"]]
     sentence = Text(f"{MARKS[headline['tone']]}  {headline['text']}", f"bold {colour}")
-    parts: list[Any] = [Panel(sentence, border_style=colour)]
+    parts: list[Any] = [Text(lost, "bold reverse red")] if lost else []
+    parts.append(Panel(sentence, border_style=colour))
     if found["drill"]:
         parts.append(Text(f"drill: {drill_line(found['drill'])}", "yellow"))
     parts += [_zones(found["zones"]), _upstreams(found["upstreams"], width), _sources(found, width)]
@@ -61,7 +64,7 @@ def screen(found: Mapping[str, Any], width: int, height: int) -> Group:
         Text(line, "magenta", no_wrap=True, overflow="ellipsis") for line in short_lines(found)
     ]
     parts.append(Text(_memory(found), "dim"))
-    used = 11 + len(found["zones"]) + len(found["upstreams"]) + 7
+    used = 12 + len(found["zones"]) + len(found["upstreams"]) + 7
     room = max(0, height - used - 2)
     parts += [
         Text(
@@ -100,6 +103,7 @@ def _sources(found: Mapping[str, Any], width: int) -> Table:
     series, every = found["answers"]["series"], found["answers"]["every"]
     total = found["answers"]["total"]
     table = Table.grid(padding=(0, 2))
+    table.add_row(*(Text(word, "dim") for word in ("answers", "a second", "so far")), "")
     for name, shade in SHADES.items():
         if total[name] or name in ("hit", "stale"):
             values = series[name]
@@ -118,6 +122,42 @@ def _memory(found: Mapping[str, Any]) -> str:
         f"{sum(cache['entries'].values()):,} answers kept in {mebibytes(cache['bytes'])}; "
         f"answers so far: {answers(found)}; store: {store}"
     )
+
+
+class Watched:
+    """An instance that may go and come back. `lost` says so while it is gone, and since when."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._path = instance.path
+        self._instance: Instance | None = instance
+        self._at = time.monotonic()
+        self.found: dict[str, Any] = {}
+        self.lost = ""
+
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._instance is not None:
+            self._instance.__exit__()
+
+    def look(self) -> None:
+        """Ask it how it is; raises ControlError if it does not say."""
+        if self._instance is None:
+            self._instance = reach(self._path)
+        self._instance.patience = PATIENCE
+        self.found = self._instance.ask("status", fresh=False)
+        self._at, self.lost = time.monotonic(), ""
+
+    def look_again(self) -> None:
+        """Ask it again, and note if it does not say."""
+        try:
+            self.look()
+        except ControlError as error:
+            self.__exit__()
+            self._instance = None
+            ago = time.monotonic() - self._at
+            self.lost = f"No connection to dnsguard: this is how it was {ago:.0f} s ago ({error})"
 
 
 @contextlib.contextmanager
@@ -146,19 +186,21 @@ def _quits(fd: int | None) -> bool:
 def command(control: str | None, state_dir: str | None) -> None:
     """Watch a running dnsguard, live; q ends it.
 
-    The same words as `dnsguard status`, every second.
+    The same words as `dnsguard status`, every second. An instance that is gone is waited for.
     """
     console = Console()
     if not console.is_terminal:
         raise ControlError("top needs a terminal; dnsguard status says the same once")
-    with (
-        reach(control, state_dir) as instance,
-        contextlib.suppress(KeyboardInterrupt),
-        _keys() as fd,
-        Live(console=console, screen=True, auto_refresh=False) as live,
-    ):
-        while True:
-            found = instance.ask("status", fresh=False)
-            live.update(screen(found, console.width, console.height), refresh=True)
-            if _quits(fd):
-                return
+    with Watched(reach(control, state_dir)) as watched:
+        watched.look()
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            _keys() as fd,
+            Live(console=console, screen=True, auto_refresh=False) as live,
+        ):
+            while True:
+                shown = screen(watched.found, console.width, console.height, watched.lost)
+                live.update(shown, refresh=True)
+                if _quits(fd):
+                    return
+                watched.look_again()

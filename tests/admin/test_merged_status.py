@@ -112,8 +112,15 @@ def test_an_answer_is_shown_once_and_the_newest() -> None:
 
 def test_an_explanation_says_where_workers_differ() -> None:
     knows = {"source": "hit", "words": {"answer": "x"}, "entry": ENTRY, "zone": ZONE}
-    other = {"source": "failure", "words": {}, "entry": None, "zone": ZONE | {"state": "outage"}}
+    other = {
+        "source": "failure",
+        "words": {"answer": "SERVFAIL"},
+        "entry": None,
+        "zone": ZONE | {"state": "outage"},
+    }
     found = merged_explanation({1: other, 2: knows}, BOTH)
     assert (found["source"], found["zone"]["state"]) == ("hit", "outage")
-    assert "worker 1 would say: failure" in found["words"]["workers"]
+    assert found["words"]["workers"] == (
+        "this is what worker 2 says; worker 1 would answer: SERVFAIL"
+    )
     assert "workers" not in merged_explanation({1: knows, 2: knows}, BOTH)["words"]

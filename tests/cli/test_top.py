@@ -7,6 +7,7 @@ import fcntl
 import io
 import os
 import pty
+import signal
 import struct
 import sys
 import termios
@@ -88,6 +89,28 @@ async def test_it_shows_and_quits_cleanly(key: bytes, tmp_path: Path) -> None:
         await terminal.shows("\x1b[?1049l")  # the screen from before is back
         assert "Traceback" not in terminal.text
         terminal.close()
+
+
+@on_a_loop
+async def test_an_instance_that_goes_is_said_to_be_gone_and_waited_for(tmp_path: Path) -> None:
+    environ = {"DNSGUARD_STORE__DIR": str(tmp_path)}
+    terminal = Terminal(250, 30, tmp_path)
+    async with Upstream() as upstream:
+        async with serve("--upstream", upstream.url, environ=environ) as running:
+            process = await terminal.begin()
+            await terminal.shows("All well")
+            running.signal(signal.SIGKILL)
+            await terminal.shows("No connection to dnsguard: this is how it was")
+        terminal.text = ""
+        await terminal.shows("no instance listens there (any more)")
+        terminal.text = ""
+        async with serve("--upstream", upstream.url, environ=environ) as running:
+            async with datagrams(running.port) as client:
+                await client.resolve("www.test")
+            await terminal.shows("1 of 1 question")
+            terminal.press(b"q")
+            assert await process.wait() == 0
+    terminal.close()
 
 
 def test_without_a_terminal_it_says_what_else_there_is() -> None:
