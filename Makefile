@@ -118,6 +118,10 @@ browser: $(DEV) ## the status page in headless Chromium; pictures in build/pictu
 	@DNSGUARD_PICTURES=build/pictures $(BIN)/python -m pytest -q -m "browser or not browser" \
 		-o faulthandler_timeout=300 tests/admin/test_browser.py tests/admin/test_page_seen.py $(ARGS)
 
+.PHONY: pictures
+pictures: $(DEV) ## the pictures of the README anew, ten minutes of real runs (chromium; ARGS=demo for one)
+	@$(BIN)/python -m benchmarks.pictures $(ARGS)
+
 .PHONY: shared soak
 shared: $(DEV) ## the store that a fleet shares, with a real redis-server (which it needs)
 	@$(BIN)/python -m pytest -q -m shared
