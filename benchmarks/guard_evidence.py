@@ -25,6 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -73,10 +74,10 @@ class Failure:
 class History:
     """What happens in one cluster, drawn from a seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, small: bool = False) -> None:
         self.chance = chance = random.Random(seed)
-        namespaces = chance.randint(3, 15)
-        count = chance.randint(40, 250)
+        namespaces = chance.randint(1, 4) if small else chance.randint(3, 15)
+        count = chance.randint(4, 20) if small else chance.randint(40, 250)
         headless = chance.uniform(0.15, 0.5)
         self.services = [
             self._service(n, chance.randrange(namespaces), headless) for n in range(count)
@@ -320,12 +321,12 @@ def prefer(history: History, seed: int) -> Tally:
     return judge.done()
 
 
-def one(seed: int) -> dict[str, Tally]:
+def one(seed: int, small: bool = False) -> dict[str, Tally]:
     """Every system through the history of one seed."""
     return {
-        "RFC 8767": live(History(seed), seed, guard=False),
-        "prefer_positive": prefer(History(seed), seed),
-        "guard": live(History(seed), seed, guard=True),
+        "RFC 8767": live(History(seed, small), seed, guard=False),
+        "prefer_positive": prefer(History(seed, small), seed),
+        "guard": live(History(seed, small), seed, guard=True),
     }
 
 
@@ -358,6 +359,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
     parser.add_argument("--histories", type=int, default=1000)
     parser.add_argument("--first-seed", type=int, default=1001)
+    parser.add_argument(
+        "--small", action="store_true", help="4 to 20 names in 1 to 4 namespaces, as one pod knows"
+    )
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
     options = parser.parse_args(words)
     seeds = range(options.first_seed, options.first_seed + options.histories)
@@ -366,7 +370,7 @@ def main(words: Sequence[str] | None = None) -> int:
     count = 0
     with multiprocessing.Pool(options.processes, _leave_interrupts) as pool:
         try:
-            for count, found in enumerate(pool.imap(one, seeds), 1):
+            for count, found in enumerate(pool.imap(partial(one, small=options.small), seeds), 1):
                 for system in SYSTEMS:
                     totals[system].add(found[system])
                 if time.monotonic() - told > 10 or count == len(seeds):

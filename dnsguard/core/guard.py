@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NAMES_MAX = 2048  # names of one pool that may be asked for a sample
 POOLS_MAX = 64
+SAMPLE_SECONDS = 1.0  # a name that was affirmed so lately says enough
 SAMPLES_MAX = 64  # questions of the guard's own within one window, whatever flips: bounds its cost
 # Equal denials, from several places and ports, before one is believed: one of two replicas that
 # lies is asked so often in a row once in 16 times.
@@ -39,9 +40,13 @@ LIAR_NAMES, LIAR_SECONDS = (
     2,
     60.0,
 )  # so many names disputed so lately: the replica lies of others too
+# Where so few names are known that `mass_min` may never be reached, as beside one pod: all of them,
+# if they are so many, of so many Services. One Deployment that is scaled to zero is one Service.
+WHOLE_MIN, WHOLE_SERVICES = 3, 2
 TURNED_SHARE = 0.5  # of what was heard since, that is denied: a source that has turned
 ELSEWHERE_MIN = 2  # names of other namespaces than the one that loses most, for it to be an event
 LEAVE_SHARE = 0.5  # of mass_fraction: what may still be denied when doubt ends, lest it flap
+NAMESPACE, SERVICE = 2, 3  # labels below the cluster's domain: web.shop.svc
 _API_SERVER = name_octets("kubernetes.default.svc")[:-1]  # every cluster has it, for good
 
 Pool = tuple[int, ...]
@@ -77,8 +82,8 @@ class Guard:
         self.ever_held = 0  # how many there have been in this doubt
         self.suspected_at = float("-inf")  # when it was last said what enforce would do
         self._pools: dict[Pool, dict[bytes, float]] = {}  # key: when it was last affirmed
-        # name: when it was denied last, its pool, and when first
-        self._flips: dict[bytes, tuple[float, Pool, float]] = {}
+        # name: when it was denied last, its pool, when first, and if it had been affirmed before
+        self._flips: dict[bytes, tuple[float, Pool, float, bool]] = {}
         self._disputed: dict[bytes, float] = {}
         self._asked: list[float] = []  # when samples were asked for
 
@@ -116,8 +121,9 @@ class Guard:
         """Note that a good name was denied."""
         since = now - self.policy.window
         self._flips = {name: flip for name, flip in self._flips.items() if flip[0] >= since}
-        _, _, first = self._flips.get(key[:-5], (now, pool, now))
-        self._flips[key[:-5]] = now, pool, first
+        known = key in self._pools.get(pool, ())
+        _, _, first, known = self._flips.get(key[:-5], (now, pool, now, known))
+        self._flips[key[:-5]] = now, pool, first, known
 
     def dispute(self, key: bytes, now: float) -> None:
         """Note that a name is both denied and affirmed."""
@@ -141,16 +147,32 @@ class Guard:
         name = key[:-5]
         if name in self.canaries:
             return f"the canary {name_text(name)} is denied"
-        flips = {n: p for n, (at, p, _) in self._flips.items() if at >= now - self.policy.window}
-        if len(flips) < self.policy.mass_min:
-            return ""
+        flips = {n: p for n, (at, p, *_) in self._flips.items() if at >= now - self.policy.window}
         alike = {n for n, p in flips.items() if p == pool}
+        if len(flips) < self.policy.mass_min:
+            return self._whole(alike, (pool,)) or self._whole(set(flips), self._pools)
         fraction = self.policy.mass_fraction
         return (
             self._mass(alike, (pool,), fraction, now)
             or self._mass(set(flips), self._pools, fraction, now)
             or self._turned(now)
         )
+
+    def _whole(self, flipped: set[bytes], pools: Iterable[Pool]) -> str:
+        """Return why the source is sick: so few names are known, and all of them are denied.
+
+        A name counts that was affirmed before: of one that was asked for once, and never since,
+        nobody can tell what others like it there are.
+        """
+        known = {name for name in flipped if self._flips[name][3]}
+        if len(known) < WHOLE_MIN or not flipped.issuperset(
+            key[:-5] for key in self._recent(pools, NEVER)
+        ):
+            return ""
+        if len({self.group(name, SERVICE) for name in known}) < WHOLE_SERVICES:
+            return ""
+        example = name_text(min(known))
+        return f"all {len(known)} names like them that are known are denied, {example} for one"
 
     def _turned(self, now: float) -> str:
         """Return why the source has turned: of all that it has said lately, most is a denial.
@@ -159,8 +181,8 @@ class Guard:
         `mass_min` denials are held against what was heard since the first of them, which are the
         samples that they were the reason for, at the least.
         """
-        latest = sorted(first for _, _, first in self._flips.values())[-self.policy.mass_min :]
-        flipped = {name for name, (_, _, first) in self._flips.items() if first >= latest[0]}
+        latest = sorted(first for _, _, first, _ in self._flips.values())[-self.policy.mass_min :]
+        flipped = {name for name, (_, _, first, _) in self._flips.items() if first >= latest[0]}
         affirmed = {key[:-5] for key in self._recent(self._pools, latest[0])} - flipped
         if len(flipped) < TURNED_SHARE * (len(flipped) + len(affirmed)):
             return ""
@@ -206,8 +228,8 @@ class Guard:
                 if at >= since:
                     yield key
 
-    def group(self, name: bytes) -> bytes:
-        """Return what a name belongs to: its namespace, or outside of the cluster its site."""
+    def group(self, name: bytes, depth: int = NAMESPACE) -> bytes:
+        """Return what a name belongs to: its namespace or Service, or outside the cluster its site."""
         starts = []
         position = 0
         while label := name[position]:
@@ -215,7 +237,7 @@ class Guard:
             position += label + 1
         if name.endswith(self.domain) and len(name) > len(self.domain):
             inside = [start for start in starts if start < len(name) - len(self.domain)]
-            return name[inside[-2] :] if len(inside) > 1 else name
+            return name[inside[-depth] :] if len(inside) >= depth else name
         return name[starts[max(len(starts) - 2, 0)] :] if starts else name
 
     # -- samples ----------------------------------------------------------------------------
@@ -224,11 +246,11 @@ class Guard:
         """Return keys to ask for now, because what becomes of them tells about the source.
 
         So many that a deletion among healthy names stays below `mass_fraction`: names like the
-        denied one that nobody has asked for within the window, other namespaces' first.
+        denied one that were not affirmed just now, other namespaces' first.
         """
         policy = self.policy
-        since = now - policy.window
-        self._asked = [at for at in self._asked if at >= since]
+        since = now - SAMPLE_SECONDS
+        self._asked = [at for at in self._asked if at >= now - policy.window]
         wanted = min(ceil(1 / policy.mass_fraction), SAMPLES_MAX - len(self._asked))
         own = self.group(key[:-5])
         near: list[bytes] = []
@@ -274,10 +296,10 @@ class Guard:
         fraction = LEAVE_SHARE * self.policy.mass_fraction
         if len(self.held) <= fraction * self.ever_held:
             return True
-        flips = {n: p for n, (at, p, _) in self._flips.items() if at >= now - self.policy.window}
+        flips = {n: p for n, (at, p, *_) in self._flips.items() if at >= now - self.policy.window}
         kinds = [({n for n in flips if flips[n] == pool}, (pool,)) for pool in {*flips.values()}]
         return not any(
-            self._mass(flipped, pools, fraction, now)
+            self._mass(flipped, pools, fraction, now) or self._whole(flipped, pools)
             for flipped, pools in [*kinds, (set(flips), tuple(self._pools))]
         )
 

@@ -167,7 +167,7 @@ class Guarding:
         """A question that may have been a sample has come to its end."""
         for inquiry in [i for i in self.inquiries.values() if key in i.waits]:
             inquiry.waits.discard(key)
-            if not inquiry.waits:
+            if not inquiry.waits and not inquiry.over:  # the one before may have led to doubt
                 self._conclude(inquiry, now)
 
     # -- looking closer ---------------------------------------------------------------------

@@ -39,3 +39,11 @@ def test_the_judge_knows_truth_from_memory() -> None:
     assert tally.wrong == 1
     assert tally.masked["single"] == 1
     assert tally.longest["single"] == 30
+
+
+def test_one_pod_knows_few_names() -> None:
+    history = History(7, small=True)
+    assert 4 <= len(history.services) <= 20
+    seed = next(s for s in range(1, 50) if History(s, small=True).failures)
+    found = one(seed, small=True)
+    assert found["guard"].wrong < found["RFC 8767"].wrong

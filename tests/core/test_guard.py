@@ -52,9 +52,63 @@ def test_names_are_alike_whose_addresses_lie_near(
 
 def test_few_denials_are_deletions() -> None:
     watching = guard()
+    for other in [*names(4), *names(1, "bank")]:
+        watching.affirmed(other, POOL, NEVER)
     for n, denied in enumerate(names(4)):
         watching.denied(denied, POOL, NOW + n)
         assert not watching.suspicion(denied, POOL, NOW + n)
+
+
+def test_where_few_names_are_known_all_of_them_are_an_event() -> None:
+    """A pod that knows three headless names, and a hundred Services that stand."""
+    watching = guard()
+    for other in names(100, "bank"):
+        watching.affirmed(other, OTHER, NOW)
+    for known in names(3):
+        watching.affirmed(known, POOL, NEVER)
+    for denied in names(2):
+        watching.denied(denied, POOL, NOW)
+        assert not watching.suspicion(denied, POOL, NOW)
+    watching.denied(names(3)[2], POOL, NOW)
+    assert watching.suspicion(names(3)[2], POOL, NOW).startswith(
+        "all 3 names like them that are known are denied, n0.shop"
+    )
+    watching.begin(NOW)
+    for held in names(3):
+        watching.hold(held)
+        watching.denied(held, POOL, NOW + 20)
+    assert not watching.healed(NOW + 20)  # they are denied still, few as they are
+
+
+def test_a_zone_of_which_few_names_are_known_may_be_denied_as_a_whole() -> None:
+    watching = guard()
+    watching.affirmed(names(1)[0], POOL, NEVER)
+    for known in names(2, "bank"):
+        watching.affirmed(known, OTHER, NEVER)
+    watching.denied(names(1)[0], POOL, NOW)
+    watching.denied(names(2, "bank")[1], OTHER, NOW)
+    assert not watching.suspicion(names(1)[0], POOL, NOW)
+    watching.denied(names(1, "bank")[0], OTHER, NOW)
+    assert watching.suspicion(names(1)[0], POOL, NOW).startswith("all 3 names")
+
+
+def test_names_that_were_asked_for_once_are_few_of_who_knows_how_many() -> None:
+    watching = guard()
+    for denied in names(4):
+        watching.denied(denied, POOL, NOW)
+        assert not watching.suspicion(denied, POOL, NOW)
+
+
+def test_a_service_that_goes_with_all_its_pods_is_one_deletion() -> None:
+    """A StatefulSet is scaled to zero, which is all that a pod knows of pods."""
+    watching = guard()
+    for name in ("db", "db-0.db", "db-1.db", "db-2.db"):
+        watching.affirmed(key(f"{name}.data.svc.cluster.local"), POOL, NEVER)
+        watching.denied(key(f"{name}.data.svc.cluster.local"), POOL, NOW)
+    assert not watching.suspicion(key("db.data.svc.cluster.local"), POOL, NOW)
+    queue = key("queue.data.svc.cluster.local")
+    watching.denied(queue, POOL, NOW)
+    assert watching.suspicion(queue, POOL, NOW)  # five, of which nothing stands
 
 
 def test_what_was_affirmed_before_an_event_says_nothing_of_it() -> None:
@@ -227,14 +281,14 @@ def test_disputes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == [LOOKS, *[LOOKS_DISPUTED] * 2]
 
 
-def test_samples_are_names_alike_that_were_not_asked_for_lately() -> None:
+def test_samples_are_names_alike_that_were_not_affirmed_just_now() -> None:
     watching = guard()
     for other in names(10):
         watching.affirmed(other, POOL, NEVER)
     for other in names(3, "bank"):
-        watching.affirmed(other, POOL, NOW - 60)
+        watching.affirmed(other, POOL, NOW - 1.1)
     for other in names(10, "mail"):
-        watching.affirmed(other, POOL, NOW - 1)
+        watching.affirmed(other, POOL, NOW - 0.9)
     for other in names(10, "pods"):
         watching.affirmed(other, OTHER, NOW - 60)
     denied = names(1)[0]

@@ -76,6 +76,22 @@ def test_samples_that_do_not_answer_are_not_waited_for_for_long() -> None:
     assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
 
 
+def test_what_waits_for_its_samples_is_held_if_its_zone_is_in_doubt_by_then() -> None:
+    """As when other settings give the name to a zone that is in doubt."""
+    world = known()
+    world.drop(NAMES[0])
+    world.behave("silent")
+    world.behave("ok", suffix=NAMES[0])
+    assert codes(world.resolve(NAMES[0])) == [3]
+    guard = world.engine.zones.root.guard
+    guard.begin(world.now)
+    world.advance(2.1)
+    assert verdicts(world) == {"held": 1}
+    assert len(guard.held) == 1
+    guard.end()
+    world.finish()
+
+
 def test_a_second_look_that_nobody_answers_leaves_the_first_to_stand() -> None:
     world = known()
     world.drop(NAMES[0])
