@@ -55,6 +55,8 @@ class Watch:
             timer.cancel()
 
     def _later(self, what: Callable[[], None], seconds: float) -> None:
+        if earlier := self._timers.get(what):
+            earlier.cancel()  # a walk through very many entries outlasts the time between samples
         self._timers[what] = asyncio.get_running_loop().call_later(seconds, what)
 
     def _sample(self) -> None:

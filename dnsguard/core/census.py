@@ -94,7 +94,8 @@ class Census:
         if self._under_way is None:
             self._under_way = Coverage(now)
             self._rest = list(self._engine.cache.index.values())
-        part, self._rest = self._rest[-ENTRIES_AT_ONCE:], self._rest[:-ENTRIES_AT_ONCE]
+        part = self._rest[-ENTRIES_AT_ONCE:]
+        del self._rest[-ENTRIES_AT_ONCE:]  # in place: of a million entries no copy for every part
         self._walk(part, self._under_way, now)
         if self._rest:
             return False
