@@ -85,6 +85,7 @@ EFFECTS = [
     ("guard.mass_min", "9", "policy.zones.0.guard.mass_min", 9),
     ("guard.mass_fraction", "0.5", "policy.zones.0.guard.mass_fraction", 0.5),
     ("guard.max_hold", "1d", "policy.zones.0.guard.max_hold", 86400.0),
+    ("guard.hold_empty", "0", "policy.zones.0.guard.hold_empty", 0.0),
     ("guard.canaries", "DB.Corp.", "policy.zones.0.guard.canaries", ("db.corp",)),
     ("upstream.deadline", "2s", "policy.ask.deadline", 2.0),
     ("upstream.attempts", "1", "policy.ask.attempts", 1),

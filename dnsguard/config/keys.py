@@ -275,6 +275,10 @@ _ROWS = (
     Key("guard.max_hold", DURATION, _GUARD.max_hold,
         "how long denied names are served after a mass event before they are believed to be gone",
         60, 7 * DAY, "below the event itself would outlast it; above it is no longer a guard"),
+    Key("guard.hold_empty", DURATION, _GUARD.hold_empty,
+        "how long the last addresses of a name outside of kubernetes.domain are served after it "
+        "has lost them all, though it exists; 0 believes it",
+        0, 7 * DAY, "above it is no longer a guard"),
     Key("guard.canaries", NAME, (),
         "names that are never deleted: if one of them is denied, that alone is a mass event. "
         "kubernetes.default.svc of kubernetes.domain always is one", many=True),

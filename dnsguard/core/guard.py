@@ -36,6 +36,7 @@ LOOKS = 4
 LOOKS_DISPUTED = 12
 DISPUTE_SECONDS = 600.0
 DISPUTES_MAX = 1024
+EMPTIED_MAX = 1024
 LIAR_NAMES, LIAR_SECONDS = (
     2,
     60.0,
@@ -47,6 +48,7 @@ TURNED_SHARE = 0.5  # of what was heard since, that is denied: a source that has
 ELSEWHERE_MIN = 2  # names of other namespaces than the one that loses most, for it to be an event
 LEAVE_SHARE = 0.5  # of mass_fraction: what may still be denied when doubt ends, lest it flap
 NAMESPACE, SERVICE = 2, 3  # labels below the cluster's domain: web.shop.svc
+A, AAAA = b"\0\x01", b"\0\x1c"  # types, as in a key
 _API_SERVER = name_octets("kubernetes.default.svc")[:-1]  # every cluster has it, for good
 
 Pool = tuple[int, ...]
@@ -85,6 +87,7 @@ class Guard:
         # name: when it was denied last, its pool, when first, and if it had been affirmed before
         self._flips: dict[bytes, tuple[float, Pool, float, bool]] = {}
         self._disputed: dict[bytes, float] = {}
+        self.emptied: dict[bytes, float] = {}  # keys whose addresses are gone, and since when
         self._asked: list[float] = []  # when samples were asked for
 
     def obeying(self, other: Guard) -> Guard:
@@ -98,6 +101,7 @@ class Guard:
         twin._pools = {pool: dict(names) for pool, names in self._pools.items()}
         twin._flips = dict(self._flips)
         twin._disputed = dict(self._disputed)
+        twin.emptied = dict(self.emptied)
         twin._asked = list(self._asked)
         return twin
 
@@ -229,7 +233,7 @@ class Guard:
                     yield key
 
     def group(self, name: bytes, depth: int = NAMESPACE) -> bytes:
-        """Return what a name belongs to: its namespace or Service, or outside the cluster its site."""
+        """Return what a name belongs to: namespace or Service, or outside the cluster its site."""
         starts = []
         position = 0
         while label := name[position]:
@@ -239,6 +243,27 @@ class Guard:
             inside = [start for start in starts if start < len(name) - len(self.domain)]
             return name[inside[-depth] :] if len(inside) >= depth else name
         return name[starts[max(len(starts) - 2, 0)] :] if starts else name
+
+    # -- a name without addresses -----------------------------------------------------------
+
+    def empty(self, key: bytes, now: float) -> bool:
+        """True if a name that exists and has lost its addresses, as `key` asks for, keeps them.
+
+        It is one name alone, so nothing else tells a mistake from a wish. But who gives up a name
+        takes it away, and does not leave it there without an address; within a cluster there are
+        no such names. A family of addresses that is withdrawn while the other stays is a wish.
+        """
+        name, qtype = key[:-5], key[-5:-3]
+        if qtype not in (A, AAAA) or name.endswith(self.domain):
+            return False
+        since = self.emptied.get(key)
+        if since is None:
+            if self.policy.hold_empty <= 0:
+                return False
+            if len(self.emptied) >= EMPTIED_MAX:
+                del self.emptied[next(iter(self.emptied))]
+            since = self.emptied[key] = now
+        return now - since < self.policy.hold_empty
 
     # -- samples ----------------------------------------------------------------------------
 

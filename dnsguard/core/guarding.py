@@ -20,21 +20,25 @@ from dnsguard.core.cache import Cache
 from dnsguard.core.counters import Counters
 from dnsguard.core.entry import NEVER, Entry
 from dnsguard.core.flights import Flight
-from dnsguard.core.guard import pool_of
+from dnsguard.core.guard import AAAA, A, pool_of
 from dnsguard.core.refreshing import Refreshing
 from dnsguard.core.reply import span
 from dnsguard.core.sending import Chance, Sending
 from dnsguard.core.staleness import held
+from dnsguard.core.wire import name_text
 from dnsguard.core.zones import ZoneState
 
 if TYPE_CHECKING:
     from dnsguard.core.guard import Guard
 
-ADDRESS_TYPES = (b"\0\x01", b"\0\x1c")  # A and AAAA
 INQUIRY_SECONDS = 2.0  # for the samples' answers; with a client's TTL well below TTL + 5 s
 ASIDE_MAX = 4096  # believed deletions that can be taken back
 ASIDE_WINDOWS = 2  # for so many windows: an event shows within one
 ROUND_MAX = 16  # names in doubt that are asked for every `stale.recheck`, beside clients' own
+
+
+def _question(key: bytes) -> str:
+    return f"{name_text(key)} {'A' if key[-5:-3] == A else 'AAAA'}"
 
 
 class Inquiry:
@@ -93,6 +97,8 @@ class Guarding:
         key, guard = flight.key, flight.zone.guard
         if old.kind is Kind.POSITIVE:
             guard.affirmed(key, pool_of(old), now)
+            if key in guard.emptied:
+                self._filled(flight.zone, key, now)
             if flight.denial is not None:
                 guard.dispute(key, now)
                 self._count("disputed")
@@ -130,6 +136,9 @@ class Guarding:
         if guard.doubt:
             self._hold(zone, key)
             return False
+        if key in guard.emptied and answer.kind is Kind.NODATA and guard.empty(key, now):
+            self._count("held")
+            return False
         flight.denial = answer, now
         flight.looks += 1
         if guard.policy.second_look and key not in self.inquiries:
@@ -154,7 +163,7 @@ class Guarding:
         families would believe it and drop the addresses. Those are looked at, and judged, anew.
         """
         key, zone = flight.key, flight.zone
-        for qtype in ADDRESS_TYPES:
+        for qtype in (A, AAAA):
             entry = self._cache.get(key[:-5] + qtype + key[-3:])
             if entry is None or entry.kind or entry.zone is not zone or now >= entry.dies():
                 continue
@@ -213,8 +222,36 @@ class Guarding:
         if inquiry is not None and inquiry.waits:
             inquiry.denial = denial
             return False
+        if denial[0].kind is Kind.NODATA and self._emptied(zone, key, now):
+            return False
         self._believe(zone, key, old, now)
         return True
+
+    def _emptied(self, zone: ZoneState, key: bytes, now: float) -> bool:
+        """True if a name that has no addresses any more keeps those that it had."""
+        guard = zone.guard
+        if key[-5:-3] == AAAA:
+            other = key[:-5] + A + key[-3:]
+            entry = self._cache.get(other)
+            if other not in guard.emptied and entry is not None and not entry.kind:
+                return False
+        known = key in guard.emptied
+        if not guard.empty(key, now):
+            return False
+        self._end(key)
+        self._count("held")
+        if not known:
+            text = (
+                f"zone {zone.name}: {_question(key)} has lost all its addresses, though the name "
+                f"exists; serving the last good ones for {span(guard.policy.hold_empty)} at most"
+            )
+            self._out.notices.append(Notice("warning", "emptied", text))
+        return True
+
+    def _filled(self, zone: ZoneState, key: bytes, now: float) -> None:
+        lasted = span(now - zone.guard.emptied.pop(key))
+        text = f"zone {zone.name}: {_question(key)} has addresses again, after {lasted}"
+        self._out.notices.append(Notice("warning", "filled", text))
 
     def _conclude(self, inquiry: Inquiry, now: float) -> None:
         """All samples are in, or have had their time."""
@@ -255,6 +292,7 @@ class Guarding:
         self._end(key)
         self._count("believed")
         zone.guard.forget(key, pool_of(old))
+        zone.guard.emptied.pop(key, None)
         if len(self._asides) >= ASIDE_MAX:
             del self._asides[next(iter(self._asides))]
         self._asides[key] = old, now

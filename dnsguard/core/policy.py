@@ -58,6 +58,8 @@ class GuardPolicy:
     mass_min: int = 5
     mass_fraction: float = 0.2  # a namespace in ten goes unremarked, a third of a cluster does not
     max_hold: float = 6 * 3600.0  # OpenAI 2024-12-11 took over four hours
+    # An outside name that exists and has no address: DynamoDB 2025-10-20 took under three hours.
+    hold_empty: float = 6 * 3600.0
     canaries: tuple[str, ...] = ()
 
 

@@ -365,6 +365,16 @@ def test_what_was_deleted_meanwhile_does_not_keep_up_doubt() -> None:
     assert not watching.healed(NOW + 20)
 
 
+def test_names_without_addresses_are_noted_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EMPTIED_MAX", 2)
+    watching = guard(hold_empty=60.0)
+    for n, name in enumerate(("one.test", "two.test", "three.test")):
+        assert watching.empty(key(name), NOW + n)
+    assert list(watching.emptied) == [key("two.test"), key("three.test")]
+    assert watching.empty(key("two.test"), NOW + 60)
+    assert not watching.empty(key("two.test"), NOW + 61)
+
+
 def test_other_settings_hold_from_then_on() -> None:
     watching = guard()
     watching.begin(NOW)
