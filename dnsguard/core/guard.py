@@ -29,11 +29,12 @@ POOLS_MAX = 64
 SAMPLE_SECONDS = 1.0  # a name that was affirmed so lately says enough
 SAMPLES_MAX = 64  # questions of the guard's own within one window, whatever flips: bounds its cost
 # Equal denials, from several places and ports, before one is believed: one of two replicas that
-# lies is asked so often in a row once in 16 times.
-LOOKS = 4
+# lies is asked so often in a row once in 64 times.
+LOOKS = 6
 # A name that was denied and affirmed within DISPUTE_SECONDS: one of several replicas lies. With two
-# of them, of which one does, so many denials in a row come by chance once in 4,096 times.
-LOOKS_DISPUTED = 12
+# of them, of which one does, so many denials in a row come by chance once in a million times. A
+# name that is there costs two looks on average all the same: the first that affirms it ends them.
+LOOKS_DISPUTED = 20
 DISPUTE_SECONDS = 600.0
 DISPUTES_MAX = 1024
 EMPTIED_MAX = 1024

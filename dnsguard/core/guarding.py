@@ -2,7 +2,7 @@
 
 A denial of what was good is not stored at once. The same question goes to another upstream, or to
 the same one over the other transport, and a few names like it are asked for as well. If they stand,
-the name is believed to be gone, four round trips after it was asked for; if they are denied too,
+the name is believed to be gone, six round trips after it was asked for; if they are denied too,
 the zone goes into *doubt*: its last-known-good answers are served for every name that is denied,
 and for those that were believed to be gone a moment ago, until they come back, `guard.max_hold`
 has run out, or an operator has decided. To hold a name costs nothing new: it is a refresh that has
