@@ -249,7 +249,7 @@ _ROWS = (
         "recovery"),
     Key("stale.client_timeout", TIMEOUT, _STALE.client_timeout,
         "how long a client waits for a fresh answer when there is a stale one; auto follows the "
-        "measured round trip, between 50ms and 1.8s",
+        "measured round trip, between 50ms and 400ms",
         0.001, 10, "below no upstream can win; above every client has given up"),
     Key("stale.recheck", DURATION, _STALE.recheck,
         "how long a failed refresh is not tried again",

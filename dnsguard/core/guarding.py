@@ -235,17 +235,15 @@ class Guarding:
             entry = self._cache.get(other)
             if other not in guard.emptied and entry is not None and not entry.kind:
                 return False
-        known = key in guard.emptied
         if not guard.empty(key, now):
-            return False
+            return False  # it has had its time
         self._end(key)
         self._count("held")
-        if not known:
-            text = (
-                f"zone {zone.name}: {_question(key)} has lost all its addresses, though the name "
-                f"exists; serving the last good ones for {span(guard.policy.hold_empty)} at most"
-            )
-            self._out.notices.append(Notice("warning", "emptied", text))
+        text = (
+            f"zone {zone.name}: {_question(key)} has lost all its addresses, though the name "
+            f"exists; serving the last good ones for {span(guard.policy.hold_empty)} at most"
+        )
+        self._out.notices.append(Notice("warning", "emptied", text))
         return True
 
     def _filled(self, zone: ZoneState, key: bytes, now: float) -> None:

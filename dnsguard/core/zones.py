@@ -25,6 +25,8 @@ CLUSTER_DOMAIN = name_octets(Kubernetes().domain)
 KNOWN_MAX = 8  # names that answered lately, to probe with: one of them may be the one that fails
 KNOWN_PAUSE = 1.0
 RETRY_MIN = 0.25  # seconds before a question is sent again; doubles with every try
+# A look-up through a search list asks four times, one after another, and is to be done within 2 s.
+PATIENCE_MAX = 0.4
 RAMP_START, RAMP_END = 8, 256  # questions in flight allowed at recovery, and when to stop counting
 RAMP_SECONDS = 10.0
 
@@ -113,7 +115,7 @@ class ZoneState:
         return False
 
     def timeout(self) -> float:
-        """Return how long a client waits for a refresh before it gets a stale answer, in s."""
+        """Return within how many seconds an answer is to be expected."""
         if self.stale.client_timeout is not None:
             return self.stale.client_timeout
         for server in self.servers:
@@ -124,10 +126,13 @@ class ZoneState:
     def settle(self) -> None:
         """Work out what is wanted with every question and changes with few of them.
 
-        `patience` is `timeout()`; `retry` is how long the first try of a question has, in seconds.
+        `patience` is how long a client waits before it is given a stale answer, `retry` is how long
+        the first try of a question has, both in seconds.
         """
-        self.patience = self.timeout()
-        self.retry = max(RETRY_MIN, 2 * self.patience)
+        expected = self.timeout()
+        asked_for = self.stale.client_timeout is not None
+        self.patience = expected if asked_for else min(expected, PATIENCE_MAX)
+        self.retry = max(RETRY_MIN, 2 * expected)
 
     def review(self, now: float) -> bool:
         """Follow the upstreams' health; return True if the zone's state changed."""

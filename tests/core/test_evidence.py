@@ -89,7 +89,7 @@ def test_tcp_for_big_answers_has_no_say_about_the_zone() -> None:
 
 def test_the_patience_of_a_zone_follows_the_server_that_would_be_asked() -> None:
     bench = Bench()
-    bench.server.health.trip.add(0.3, 0.0)
+    bench.server.health.trip.add(0.05, 0.0)
     before = [zone.patience for zone in bench.zones]
     bench.note(Event.SILENT, 1.0)
     assert [zone.patience for zone in bench.zones] != before

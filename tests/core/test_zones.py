@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from dnsguard.core.health import TIMEOUT_UNKNOWN, Event
+from dnsguard.core.health import TIMEOUT_MAX, TIMEOUT_UNKNOWN, Event
 from dnsguard.core.policy import StalePolicy, Transport, Upstream, Zone
 from dnsguard.core.wire import name_octets
 from dnsguard.core.zones import (
     KNOWN_MAX,
+    PATIENCE_MAX,
     RAMP_END,
     RAMP_SECONDS,
     RAMP_START,
@@ -110,6 +111,17 @@ def test_settings_change_but_what_was_learned_stays() -> None:
 
 def test_the_operators_timeout_wins() -> None:
     assert zone(stale=StalePolicy(client_timeout=0.7)).timeout() == 0.7
+
+
+def test_a_client_waits_for_a_slow_upstream_no_longer_than_a_look_up_has_time_for() -> None:
+    """Four steps of a search list one after another; the question itself has longer."""
+    slow, told = zone(), zone(stale=StalePolicy(client_timeout=1.5))
+    for state in (slow, told):
+        state.servers[0].health.trip.add(1.0, 0.0)
+        state.settle()
+    assert (slow.patience, slow.retry) == (PATIENCE_MAX, 2 * TIMEOUT_MAX)
+    assert 4 * PATIENCE_MAX < 2.0
+    assert (told.patience, told.retry) == (1.5, 3.0)
 
 
 def test_the_timeout_follows_the_upstream_that_would_be_asked() -> None:
