@@ -97,6 +97,22 @@ class Place:
         except OSError as error:
             raise trouble(error, self.path) from None
 
+    def put_back(self) -> None:
+        """Undo `set_aside`: the file that was to take its place is of less use.
+
+        The database goes first: without its log it lacks the last changes, and a log without its
+        database would be given to the next one.
+        """
+        try:
+            for tail in TAILS[::-1]:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(FILE + tail, dir_fd=self._fd)
+            for tail in TAILS[::-1]:
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(ASIDE + tail, FILE + tail, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        except OSError as error:
+            raise trouble(error, self.path) from None
+
     def _own_directory(self) -> None:
         found = os.fstat(self._fd)
         _check_owner(found, self.directory)

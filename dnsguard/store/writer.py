@@ -84,7 +84,7 @@ class Writer(threading.Thread):
         self._desk = desk
         self._call = tell
         self._pause = RETRY_FIRST
-        self._loaded = False
+        self._loaded = self._replaced = False
         self._purge_at = clock.now() + PURGE_SECONDS
 
     def _tell(self, what: Callable[..., None], *arguments: object) -> None:
@@ -133,29 +133,43 @@ class Writer(threading.Thread):
     # -- one go at the file -----------------------------------------------------------------
 
     def _session(self) -> None:
-        """Use the file until told to stop; one that is of no use is set aside, once."""
+        """Use the file until told to stop; one that is of no use is set aside, once.
+
+        If the new one cannot be used either, it is the disk that fails, and not the file: that is
+        put back, so that the next try, or the next start, finds what it holds.
+        """
         from dnsguard.store.sqlite import UNUSABLE  # SQLite is loaded here, behind the loop's back
 
         writable = self._place.enter()
         try:
-            for last in (False, True):
-                try:
-                    self._use(writable)
-                    return
-                except StoreError as error:
-                    if last or error.kind not in UNUSABLE:
-                        raise
-                    self._place.set_aside()
-                    self._tell(self._desk.set_aside, error)
-                    writable = self._place.make()
+            try:
+                self._use(writable)
+                return
+            except StoreError as error:
+                if error.kind not in UNUSABLE:
+                    raise
+                useless = error
+            self._replaced = False
+            self._place.set_aside()
+            try:
+                self._use(self._place.make(), useless)
+            except StoreError:
+                if not self._replaced:
+                    self._place.put_back()
+                    self._loaded = False
+                raise
         finally:
             self._place.leave()
 
-    def _use(self, writable: bool) -> None:
+    def _use(self, writable: bool, instead_of: StoreError | None = None) -> None:
         from dnsguard.store.sqlite import Database
 
         database = Database(self._place.path, self._max_octets, writable)
         try:
+            if instead_of is not None:
+                database.write((), (), mark_now(clock.read()))  # shows that it is of more use
+                self._replaced = True
+                self._tell(self._desk.set_aside, instead_of)
             damaged = 0 if self._loaded else self._load(database)
             self._loaded = True
             if damaged and not database.damaged:

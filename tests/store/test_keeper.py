@@ -496,11 +496,15 @@ def test_a_fresh_file_that_is_of_no_use_either_is_not_tried_without_end(
     async def story() -> None:
         monkeypatch.setattr(writer, "RETRY_FIRST", 60.0)
         monkeypatch.setattr(sqlite.Database, "_prepare", useless)
+        (tmp_path / NAME).mkdir(mode=0o700)
+        (tmp_path / NAME / "answers.sqlite").write_bytes(b"what was there")
         async with running(tmp_path) as run:
             await until(lambda: "store_down" in run.events())
             assert tries == 2
-            assert run.events() == ["store_set_aside", "store_down"]
+            assert run.events() == ["store_down"]
             run.knows(WEB)
+        assert (tmp_path / NAME / "answers.sqlite").read_bytes() == b"what was there"
+        assert not (tmp_path / NAME / "aside.sqlite").exists()
 
     play(story())
 
