@@ -140,7 +140,10 @@ class Replica:
         self._found.clear()
 
     def take(self, question: Question, now: float, weight: float, flow: Flow | None) -> Came | None:
-        """Return what comes back, None for nothing; `weight` questions like this one came."""
+        """Return what comes back, None for nothing; `weight` questions like this one came.
+
+        One of no weight stands in no line, and nobody behind it.
+        """
         if now < self.down_until:
             return _CLOSED
         name = self._names.get(question.name)
@@ -164,7 +167,7 @@ class Replica:
         if does is not None and does.loss and chance.random() < does.loss:
             return None
         delay = chance.lognormvariate(found.mu, found.sigma)
-        if found.capacity:
+        if found.capacity and weight:
             waits = self._wait(found, now, weight)
             if waits is None:
                 return None

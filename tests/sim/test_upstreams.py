@@ -178,6 +178,19 @@ def test_questions_stand_in_line_for_a_capacity_and_are_lost_when_there_is_no_ro
     assert later[0] == pytest.approx(0.011)
 
 
+def test_a_question_of_no_weight_stands_in_no_line() -> None:
+    """As when caches are warmed up before the start: the clock stands still at 0 meanwhile."""
+    world = World(upstream=replace(UPSTREAM, capacity=100.0, queue=10, median=0.001, p99=0.001))
+    question = world.all("services")[0]
+    for _ in range(50):
+        came = world.address.take(question, DARK, 0.0, None)
+        assert came is not None
+        assert came[0] == pytest.approx(0.001)
+    first = world.ask(question)
+    assert first is not None
+    assert first[0] == pytest.approx(0.011)
+
+
 def flood(weight: float, rate: float) -> tuple[list[float], float]:
     """Waits over ten seconds of questions at this rate, and the share that was lost."""
     upstream = replace(UPSTREAM, capacity=1000.0, queue=500, median=0.001, p99=0.001)
