@@ -17,7 +17,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 from rich.console import Console
 
@@ -34,9 +33,8 @@ IMAGES = Path(__file__).parent.parent / "docs" / "images"
 BROWSER = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--hide-scrollbars", "--blink-settings=preferredColorScheme=1", "--window-size=1280,2600",
+    "--hide-scrollbars", "--blink-settings=preferredColorScheme=1", "--window-size=1280,1562",
 )  # fmt: skip
-MARGIN = 16  # rows of ground that stay below the page
 COLUMNS = 112
 FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 
@@ -93,7 +91,7 @@ async def page(path: Path, calm: float, drilled: float, dead: float) -> None:
 
 
 async def picture(admin: int, path: Path) -> None:
-    """Have Chromium take a picture of the page, and cut off what is empty below it."""
+    """Have Chromium take a picture of the page, down to the pins."""
     with tempfile.TemporaryDirectory() as profile:
         process = await asyncio.create_subprocess_exec(
             "chromium", *BROWSER, f"--user-data-dir={profile}", f"--screenshot={path}",
@@ -101,11 +99,7 @@ async def picture(admin: int, path: Path) -> None:
         )  # fmt: skip
         await process.wait()
     with Image.open(path) as taken:
-        image = taken.convert("RGB")
-    pixels = np.asarray(image)
-    used = np.flatnonzero((pixels != pixels[-1, 0]).any(axis=(1, 2)))
-    image = image.crop((0, 0, image.width, min(image.height, int(used[-1]) + 1 + MARGIN)))
-    image.quantize(256).save(path, optimize=True)
+        taken.convert("RGB").quantize(256).save(path, optimize=True)
     print(path)
 
 

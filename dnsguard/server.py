@@ -122,13 +122,11 @@ class Server:
         address, post = self._settings.admin, self._post
         if address is None:
             return None, "off"
-        # Imported here, as the exporter is the larger part of start-up and may be switched off.
-        from dnsguard.admin.metrics import Exporter
-        from dnsguard.admin.routes import routes
+        from dnsguard.admin.routes import Metrics, routes
 
         reading = self._reading(driver, self._settings.hot_names)
         coredns = f"dns://{self._settings.listen[0]}" if self._settings.coredns_names else ""
-        server = HttpServer(routes(Exporter(reading, coredns), reading, self._missing))
+        server = HttpServer(routes(Metrics(reading, coredns), reading, self._missing))
         if post is not None:  # the supervisor has the address, and asks us
             await server.listen_at(os.path.join(post.meeting, meeting_name(post.number)))
             return server, ""

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dnsguard import __version__, message_text
 from dnsguard.admin import facts
@@ -20,11 +20,13 @@ from dnsguard.core.actions import Notice
 from dnsguard.core.cache import SEGMENT_NAMES
 from dnsguard.core.census import RECENT_SECONDS, Coverage, Share
 from dnsguard.core.counters import SOURCES, VERDICTS, StoreCounts
-from dnsguard.core.drill import Drill
 from dnsguard.core.engine import Engine
 from dnsguard.core.evidence import WHY
 from dnsguard.core.history import SAMPLE_SECONDS
 from dnsguard.core.unanswered import EVICTED, NEVER_ANSWERED, TOO_OLD, TTL_ZERO
+
+if TYPE_CHECKING:
+    from dnsguard.core.drill import Drill
 
 IF_IT_DIED = "If the upstream died now"
 NAMES_SHOWN = 20

@@ -10,8 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dnsguard.admin.http import HttpServer
-from dnsguard.admin.metrics import Exporter
-from dnsguard.admin.routes import routes
+from dnsguard.admin.routes import Metrics, routes
 from dnsguard.admin.status import Reading
 from dnsguard.admin.watching import Watch
 from tests.admin.test_http import Caller, calling
@@ -29,7 +28,7 @@ class Readiness:
 async def admin(stage: Scene, readiness: Readiness, names: bool = True) -> AsyncIterator[Caller]:
     driver = stage.proxy.driver
     reading = Reading(driver.engine, Watch(driver.engine), driver.numbers, names=names)
-    server = HttpServer(routes(Exporter(reading), reading, lambda: readiness.missing))
+    server = HttpServer(routes(Metrics(reading), reading, lambda: readiness.missing))
     port = await server.listen(HOST, 0)
     async with calling(port) as calls:
         yield calls

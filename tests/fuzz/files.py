@@ -7,6 +7,7 @@ raises if a promise is broken.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -20,8 +21,7 @@ from dnsguard import clock, message_text
 from dnsguard.admin.cache_verbs import _row, _take
 from dnsguard.admin.facts import entry_facts
 from dnsguard.admin.http import Reply, _parse, _Refused, _render
-from dnsguard.admin.metrics import Exporter
-from dnsguard.admin.routes import routes
+from dnsguard.admin.routes import Metrics, routes
 from dnsguard.admin.status import Reading
 from dnsguard.admin.watching import Watch
 from dnsguard.cli.cache_text import rows_of, zone_text
@@ -134,7 +134,9 @@ def resting(data: bytes) -> None:
 _asked = _engine()
 _SOCKETS = ("tcp_connections", "tcp_refused", "upstream_sockets", "unsent_replies")
 _reading = Reading(_asked, Watch(_asked), lambda: dict.fromkeys(_SOCKETS, 0))
-_routes = routes(Exporter(_reading), _reading, lambda: "")
+_metrics = Metrics(_reading)
+asyncio.run(_metrics.load())
+_routes = routes(_metrics, _reading, lambda: "")
 _AT_ONCE = ("/livez", "/readyz", "/metrics", "/api/v1/status", "/api/v1/cache", "/api/v1/explain")
 
 

@@ -231,7 +231,7 @@ def _cache(state: Mapping[str, Any]) -> str:
     facts = [
         ("Cache", f"{_size(cache['bytes'])} of {_size(cache['max_bytes'])}"),
         ("Kept", f"{_kept(entries)}, {counted(entries['failure'], 'failure')}"),
-        ("Had to make room", _kept(evicted)),
+        ("Had to make room", f"{_kept(evicted)}; {evicted['protected']:,} of them in steady use"),
         ("Resident memory", _size(resident) if resident else "-"),
         ("Questions under way", f"{process['questions_under_way']:,}"),
         ("TCP connections", f"{process['tcp_connections']:,}"),
@@ -245,10 +245,8 @@ def _cache(state: Mapping[str, Any]) -> str:
 
 
 def _kept(kinds: Mapping[str, int]) -> str:
-    """Say how many answers; protected are those that were asked for again."""
     good = kinds["probation"] + kinds["protected"]
-    words = f"{counted(good, 'answer')} ({kinds['protected']:,} protected)"
-    return f"{words}, {counted(kinds['negative'], 'denial')}"
+    return f"{counted(good, 'answer')}, {counted(kinds['negative'], 'denial')}"
 
 
 def _guard(guard: Mapping[str, Any], zones: Sequence[Mapping[str, Any]]) -> str:
