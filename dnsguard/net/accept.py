@@ -1,9 +1,9 @@
 """The TCP side towards clients (RFC 7766): pipelined, answered in any order, bounded in all things.
 
-Every whole message of one read is answered from finished replies or handed to the engine, and what
-can be said at once leaves in one write. A client may close its half and still gets its answers; a
-client that dribbles, idles, or does not read what it asked for loses its connection, so that slots
-come back. UDP does not notice any of this.
+The whole messages of one read are answered from finished replies or handed to the engine, so many
+at a time that others get their turn, and what can be said at once leaves in one write. A client may
+close its half and still gets its answers; a client that dribbles, idles, or does not read what it
+asked for loses its connection, so that slots come back. UDP does not notice any of this.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import cast
 
@@ -22,6 +22,7 @@ from dnsguard.core.wire import HEADER_OCTETS, QR, REFUSED
 from dnsguard.net.addresses import STRANGER, TOO_OFTEN, Access, Rates, family_of, refusal
 from dnsguard.net.steer import to_the_younger
 
+AT_ONCE = 256  # queries of one connection in one turn: a read may hold 10,000, and UDP would wait
 PENDING_MAX = 128  # queries of one connection under way before it is not read any further
 UNREAD_OCTETS_MAX = 1024 * 1024  # replies that a client has asked for and does not read
 SHARE_OF_ONE_CLIENT = 4  # one address may hold this fraction (1/4) of all connections
@@ -55,6 +56,8 @@ class Client(asyncio.Protocol):
         self._frames = FrameReader()
         self._out: list[bytes] = []
         self.waiting: list[tuple[bytes, bytes]] = []  # replies of the engine
+        self._left: deque[bytes] = deque()  # whole messages of a read that wait for their turn
+        self._turn = False  # whether they are to be taken in a later one
         self._paused = False
         self._ended = False
         self.pending = 0
@@ -79,10 +82,34 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.transport is None:
             return
+        now = self._acceptor.clock()
+        messages = self._frames.feed(data)
+        if messages:
+            self.quiet_since = now
+        self.partial_since = now if self._frames.partial and messages else self.partial_since
+        if not self._frames.partial:
+            self.partial_since = 0.0
+        elif not self.partial_since:
+            self.partial_since = now
+        if self._left or len(messages) > AT_ONCE:
+            self._left += messages
+            messages = self._next()
+        self._take(messages, now)
+
+    def _next(self) -> list[bytes]:
+        left = self._left
+        return [left.popleft() for _ in range(min(len(left), AT_ONCE))]
+
+    def _go_on(self) -> None:
+        """Take more of what has been read, now that others have had their turn."""
+        self._turn = False
+        if self.transport is not None and not self.transport.is_closing():
+            self._take(self._next(), self._acceptor.clock())
+
+    def _take(self, messages: list[bytes], now: float) -> None:
+        """Answer some queries, and see how it goes on."""
         acceptor = self._acceptor
         engine = self._engine
-        now = acceptor.clock()
-        messages = self._frames.feed(data)
         get = engine.streams.table.get
         guarded = self.stranger or acceptor.rates.per_second > 0
         hits = 0
@@ -100,24 +127,32 @@ class Client(asyncio.Protocol):
                     self.pending += 1
                 engine.client(message, (self, b""), now, stream=True)
         engine.counters.queries["tcp"] += len(messages)
-        if messages:
-            self.quiet_since = now
-        self.partial_since = now if self._frames.partial and messages else self.partial_since
-        if not self._frames.partial:
-            self.partial_since = 0.0
-        elif not self.partial_since:
-            self.partial_since = now
         if self._out:
             self._write()
         if hits:
             engine.counters.latency.observe(acceptor.clock() - now, hits)
-        transport = self.transport
-        if self.stranger and messages:
-            transport.close()
-        elif self.pending > PENDING_MAX and not self._paused and not transport.is_closing():
-            self._paused = True
-            transport.pause_reading()
+        if self.stranger and messages and self.transport is not None:
+            self.transport.close()
         acceptor.done()
+        self._pace()
+
+    def _pace(self) -> None:
+        """Go on with what has been read or is to be read, or wait for replies to leave first."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        if self.pending > PENDING_MAX or self._left:
+            if not self._paused:
+                self._paused = True
+                transport.pause_reading()
+            if self.pending <= PENDING_MAX and not self._turn:
+                self._turn = True
+                asyncio.get_running_loop().call_soon(self._go_on)
+        elif self._paused and self.pending <= PENDING_MAX // 2:
+            self._paused = False
+            transport.resume_reading()
+        if self._ended and self.pending <= 0 and not self._left:
+            transport.close()
 
     def _may_ask(self, message: bytes, now: float) -> bool:
         """Tell whether a query may be answered; if not, refuse it."""
@@ -133,10 +168,11 @@ class Client(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client will send nothing more; stay until it has all its answers."""
         self._ended = True
-        return self.pending > 0
+        return self.pending > 0 or bool(self._left)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        self._left.clear()
         self._acceptor.drop(self)
 
     def flush(self) -> None:
@@ -145,14 +181,7 @@ class Client(asyncio.Protocol):
         self._out += [frame(wire) for _, wire in self.waiting]
         self.waiting.clear()
         self._write()
-        transport = self.transport
-        if transport is None or transport.is_closing():
-            return
-        if self._paused and self.pending <= PENDING_MAX // 2:
-            self._paused = False
-            transport.resume_reading()
-        if self._ended and self.pending <= 0:
-            transport.close()
+        self._pace()
 
     def _write(self) -> None:
         if self.transport is None or self.transport.is_closing():

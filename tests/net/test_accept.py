@@ -136,6 +136,46 @@ async def test_who_has_said_everything_and_waits_for_nothing_is_closed() -> None
 
 
 @on_both_loops
+async def test_a_long_read_is_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand queries come in one read, and whoever asks over UDP waited for all of them."""
+    monkeypatch.setattr(module, "AT_ONCE", 16)
+    async with scene() as stage:
+        await stage.udp.resolve("known.test")
+        counters = stage.proxy.driver.engine.counters
+        acceptor = stage.proxy.driver.acceptor
+        turns: list[int] = []
+        done = acceptor.done
+
+        def watched() -> None:
+            turns.append(counters.queries["tcp"] - sum(turns))
+            done()
+
+        monkeypatch.setattr(acceptor, "done", watched)
+        names = [f"n{n}.test" if n % 3 else "known.test" for n in range(300)]
+        stage.tcp.send(*(ask(name) for name in names))
+        stage.tcp.writer.write_eof()
+        replies = by_id(await stage.tcp.hear(300))
+        assert all(reply.addresses == [address_of(reply.question)] for reply in replies.values())
+        assert (max(turns), sum(turns)) == (16, 300)
+        assert await stage.tcp.closed()
+
+
+@on_both_loops
+async def test_who_leaves_with_queries_that_wait_for_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 2)
+    async with scene(ONCE, *PATIENT) as stage:
+        stage.upstream.behave(HELD, name="www.test")
+        stage.tcp.send(*[ask("www.test") for _ in range(1000)])
+        await stage.upstream.until(1)
+        stage.tcp.writer.transport.abort()
+        stage.upstream.release()
+        assert (await stage.udp.resolve("www.test")).addresses == [address_of("www.test")]
+        await gone(stage.proxy.driver.acceptor)
+
+
+@on_both_loops
 async def test_who_leaves_before_the_answer_is_forgotten() -> None:
     async with scene(ONCE, *PATIENT) as stage:
         stage.upstream.behave(HELD, name="www.test")
