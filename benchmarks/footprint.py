@@ -141,6 +141,7 @@ WORKS = (
         bars=memory_bars,
         entrants=products,
         rounds=lambda plan: plan.few_rounds,
+        timed=False,
     ),
     Work(
         key="start",

@@ -105,7 +105,8 @@ class Run:
         for repeat in range(self._plan.repeats + 1):
             noise = self._stage.bench.noise()
             values = work.measure(self._stage, entrant, self._plan)
-            found = Sample(work.key, entrant.label, number, values, noise.processors(), repeat)
+            others = noise.processors() if work.timed else 0.0
+            found = Sample(work.key, entrant.label, number, values, others, repeat)
             best = found if best is None or found.others < best.others else best
             if not found.disturbed:
                 break

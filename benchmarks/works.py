@@ -72,6 +72,7 @@ class Work:
     bars: Callable[[Plan], tuple[Bars, ...]]
     entrants: Callable[[Peer], tuple[Entrant, ...]]
     rounds: Callable[[Plan], int]
+    timed: bool = True  # False: who else uses the processors makes no difference
 
     def told(self, values: Mapping[str, float], plan: Plan) -> str:
         """The first numbers, for the line that shows progress."""
