@@ -19,7 +19,7 @@ REQUEST_SECONDS = 5.0
 REPLY_SECONDS = 10.0
 LINGER_SECONDS = 1.0  # for the last reply to be read: see `_part`
 STREAM_OCTETS_MAX = 128 * 1024  # unread by one that is sent news; two pages
-CONNECTIONS_MAX = 64
+CONNECTIONS_MAX = 64  # beyond it the one that has asked nothing for longest makes room: see below
 REQUESTS_A_CONNECTION_MAX = 100
 SERVER_HEADERS = (
     "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
@@ -68,7 +68,9 @@ class HttpServer:
 
     def __init__(self, routes: Mapping[str, Route]) -> None:
         self._routes = dict(routes)
-        self._open = 0
+        # Open connections, in the order of their latest request. Who holds many of them open must
+        # not keep a kubelet out, which would start a process again that is well.
+        self._open: dict[asyncio.StreamWriter, None] = {}
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -97,17 +99,20 @@ class HttpServer:
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        self._open += 1
+        if len(self._open) >= CONNECTIONS_MAX:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
+        self._open[writer] = None
         try:
-            if self._open <= CONNECTIONS_MAX:
-                await self._converse(reader, writer)
-                await self._part(reader, writer)
+            await self._converse(reader, writer)
+            await self._part(reader, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # the other side went away or was too slow
         except asyncio.CancelledError:
             pass  # `close` wants it gone, and it is; Python 3.11 would complain about more
         finally:
-            self._open -= 1
+            self._open.pop(writer, None)
             writer.transport.abort()
 
     @staticmethod
@@ -132,8 +137,10 @@ class HttpServer:
             try:
                 async with asyncio.timeout(REQUEST_SECONDS):
                     head = await self._head(reader)
-                if not head:
+                if not head or writer not in self._open:
                     return
+                del self._open[writer]
+                self._open[writer] = None
                 method, request, close = _parse(head)
                 reply = await self._route(method, request)
             except _Refused as refused:

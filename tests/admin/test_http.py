@@ -244,8 +244,8 @@ async def test_who_does_not_read_is_closed(monkeypatch: pytest.MonkeyPatch) -> N
     async with calling(port) as calls:
         calls.writer.transport.pause_reading()  # type: ignore[attr-defined]
         calls.say("GET /much HTTP/1.1\r\n\r\n" * 4)
-        await until(lambda: server._open == 1)
-        await until(lambda: server._open == 0)
+        await until(lambda: len(server._open) == 1)
+        await until(lambda: len(server._open) == 0)
     await server.close()
 
 
@@ -259,20 +259,28 @@ async def test_a_connection_lives_for_so_many_requests(monkeypatch: pytest.Monke
 
 
 @on_both_loops
-async def test_beyond_the_most_connections_newcomers_are_closed(
+async def test_beyond_the_most_connections_who_has_asked_nothing_for_longest_makes_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "CONNECTIONS_MAX", 1)
+    """Who holds connections open, asking nothing or not reading, keeps no kubelet out."""
+    monkeypatch.setattr(module, "CONNECTIONS_MAX", 3)
     server = HttpServer(ROUTES)
     port = await server.listen(HOST, 0)
-    async with calling(port) as first:
-        assert (await first.get("/text")).status == 200
-        async with calling(port) as second:
+    async with calling(port) as first, calling(port) as second, calling(port) as third:
+        for calls in (first, second, third):
+            assert (await calls.get("/text")).status == 200
+        assert (await first.get("/text")).status == 200  # now the second has been quiet for longest
+        third.say("GET /much HTTP/1.1\r\n\r\n")  # and does not read it
+        own = third.writer.get_extra_info("sockname")
+        await until(lambda: [*server._open][-1].get_extra_info("peername") == own)
+        async with calling(port) as fourth:
+            assert (await fourth.get("/livez")).status == 404
             assert await second.closed()
-        assert (await first.get("/text")).status == 200
-    await until(lambda: server._open == 0)
-    async with calling(port) as third:
-        assert (await third.get("/text")).status == 200
+            async with calling(port) as fifth:
+                assert (await fifth.get("/text")).status == 200
+            assert await first.closed()
+            assert (await fourth.get("/text")).status == 200
+    await until(lambda: not server._open)
     await server.close()
 
 
@@ -302,7 +310,7 @@ async def test_the_end_drops_every_connection() -> None:
         await idle.get("/text")
         busy.writer.transport.pause_reading()  # type: ignore[attr-defined]
         busy.say("GET /much HTTP/1.1\r\n\r\n")
-        await until(lambda: server._open == 2)
+        await until(lambda: len(server._open) == 2)
         await server.close()
         assert await idle.closed()
         with pytest.raises(ConnectionRefusedError):
