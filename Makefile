@@ -106,11 +106,12 @@ audit: $(DEV) ## known weaknesses in what runs (asks a public data base)
 	@build/audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
 .PHONY: alerts
-alerts: ## check and test the alert rules (needs promtool: Debian's package prometheus)
+alerts: $(DEV) ## the alert rules, and a real Prometheus that fires some (promtool: Debian's prometheus)
 	@command -v promtool >/dev/null || { \
 		echo "promtool was not found (Debian: apt-get install prometheus)" >&2; exit 1; }
 	@promtool check rules deploy/alerts/dnsguard.yaml
 	@cd deploy/alerts && promtool test rules dnsguard_test.yaml
+	@$(BIN)/python -m pytest -q -m alerts tests/deploy
 
 .PHONY: browser
 browser: $(DEV) ## the status page in headless Chromium; pictures in build/pictures (chromium, chromedriver)

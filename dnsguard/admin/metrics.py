@@ -58,7 +58,7 @@ class EngineCollector(Collector):
         yield from _upstreams(engine)
         yield from _drill(engine)
         yield from _cache(engine)
-        yield from _readiness(self._census.coverage, now)
+        yield from _readiness(self._census.seen(now), now)
         yield from _sockets(self._numbers())
         if self._store is not None:
             yield from _store(self._store, now)
@@ -200,7 +200,7 @@ def _cache(engine: Engine) -> Iterator[Metric]:
 
 
 def _readiness(coverage: Coverage, now: float) -> Iterator[Metric]:
-    """Yield what would be if the upstream died now; the walk behind it is seconds old."""
+    """Yield what would be if the upstream died now; the walk behind it may be seconds old."""
     whole = coverage.whole
     for name, text, value in (
         ("covered_ratio", "Share of the last hour's questions that an outage would leave answered.",
