@@ -25,6 +25,7 @@ LINE_OCTETS_MAX = 256 * 1024  # a request; what is imported comes as many of the
 CONNECTIONS_MAX = 16
 REQUEST_SECONDS = 60.0  # for the next request: a person may be thinking
 REPLY_SECONDS = 10.0  # for a reply to be read
+NUMBER_MAX = 1e15  # in seconds longer than the world is old; JSON has larger ones, and infinity
 TEXT_MAX = 1024  # characters of one text: longer than any name
 ITEMS_AT_ONCE = 64  # before others get their turn
 _CREDENTIALS = struct.Struct("iII")  # pid, uid, gid; see unix(7)
@@ -58,10 +59,12 @@ class Arguments:
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
-        """Return a number."""
+        """Return a number, which is neither infinite nor too large for arithmetic."""
         value = self._take(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._wrong(name, "a number")
+        if not -NUMBER_MAX <= value <= NUMBER_MAX:  # what is not a number at all is not either
+            raise self._wrong(name, f"a number of at most {NUMBER_MAX:g}")
         return value
 
     def flag(self, name: str) -> bool:

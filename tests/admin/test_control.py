@@ -19,6 +19,8 @@ from dnsguard.errors import ControlError
 from tests.admin.stranger import USER, as_stranger
 from tests.net.running import on_both_loops, until
 
+AT_MOST = "a number of at most 1e+15"
+
 
 class Verbs:
     """A verb of each kind; `watched` counts those who attend the endless one."""
@@ -135,7 +137,12 @@ async def test_requests_are_answered_one_after_the_other(tmp_path: Path) -> None
         (b'{"verb": "add"}\n', "add needs the argument 'one'"),
         (b'{"verb": "add", "one": "1"}\n', "add: the argument 'one' must be a number"),
         (b'{"verb": "add", "one": true}\n', "add: the argument 'one' must be a number"),
-        (b'{"verb": "add", "one": NaN}\n', "add: the argument 'one' must be a number"),
+        (b'{"verb": "add", "one": NaN}\n', f"add: the argument 'one' must be {AT_MOST}"),
+        (b'{"verb": "add", "one": -1e400}\n', f"add: the argument 'one' must be {AT_MOST}"),
+        (
+            b'{"verb": "add", "one": 1' + b"0" * 400 + b"}\n",
+            f"add: the argument 'one' must be {AT_MOST}",
+        ),
         (b'{"verb": "add", "one": 1, "word": 1}\n', "'word' must be a text of up to"),
         (b'{"verb": "add", "one": 1, "word": "%s"}\n' % (b"x" * 2000), "'word' must be a text"),
         (b'{"verb": "add", "one": 1, "words": [1]}\n', "'words' must be a list of texts"),

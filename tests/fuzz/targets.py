@@ -242,7 +242,7 @@ def _told(arguments: Arguments) -> dict[str, object]:
     found = {
         "name": arguments.text("name", "x"),
         "names": arguments.texts("names"),
-        "seconds": arguments.number("seconds", 1.0),
+        "seconds": int(arguments.number("seconds", 1.0)),
         "all": arguments.flag("all"),
     }
     arguments.end()
