@@ -38,10 +38,7 @@ LOOKS_DISPUTED = 20
 DISPUTE_SECONDS = 600.0
 DISPUTES_MAX = 1024
 EMPTIED_MAX = 1024
-LIAR_NAMES, LIAR_SECONDS = (
-    2,
-    60.0,
-)  # so many names disputed so lately: the replica lies of others too
+LIAR_NAMES, LIAR_SECONDS = 2, 60.0  # so many disputed so lately: the replica lies of others too
 # Where so few names are known that `mass_min` may never be reached, as beside one pod: all of them,
 # if they are so many, of so many Services. One Deployment that is scaled to zero is one Service.
 WHOLE_MIN, WHOLE_SERVICES = 3, 2
