@@ -113,7 +113,9 @@ class Merged:
             else:
                 metric.samples += self._together(name, family.kind)
             yield metric
-        workers = GaugeMetricFamily("dnsguard_workers", "Processes.", labels=("state",))
+        workers = GaugeMetricFamily(
+            "dnsguard_workers", "Processes that answer, and that are missing.", labels=("state",)
+        )
         workers.add_metric(("serving",), self.serving)
         workers.add_metric(("missing",), self.wanted - self.serving)
         yield workers

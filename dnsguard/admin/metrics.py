@@ -108,7 +108,7 @@ def _queries(engine: Engine, now: float) -> Iterator[Metric]:
         ("dnsguard_prefetches", "Refreshes begun before expiry.", counters.prefetches),
         ("dnsguard_shed_queries", "Queries turned away because a limit was met.", counters.shed),
         ("dnsguard_searches", "Names looked for elsewhere before a failure.", counters.searches),
-        ("dnsguard_searches_found", "Of these, names that others knew.", counters.found),
+        ("dnsguard_searches_found", "Names looked for elsewhere that others knew.", counters.found),
         ("dnsguard_loops", "Own queries that came back: forwarding loops.", counters.loops),
     )
     for name, text, value in plain:
@@ -211,7 +211,8 @@ def _readiness(coverage: Coverage, now: float) -> Iterator[Metric]:
     ):  # fmt: skip
         yield GaugeMetricFamily(f"dnsguard_{name}", text, value=value)
     lost = GaugeMetricFamily(
-        "dnsguard_uncovered_questions", "Questions of the last hour that it would not, by reason.",
+        "dnsguard_uncovered_questions",
+        "Questions of the last hour that an outage would leave unanswered, by reason.",
         labels=("reason",),
     )  # fmt: skip
     for reason in LOST:
@@ -236,7 +237,7 @@ def _store(store: StoreCounts, now: float) -> Iterator[Metric]:
     for name, text, value in (
         ("up", "1 while answers are written to disk.", int(store.up)),
         ("rows", "Answers on disk.", store.rows),
-        ("bytes", "Disk that they take.", store.octets),
+        ("bytes", "Disk that the answers take.", store.octets),
         ("loaded", "Answers of an earlier run taken back.", store.loaded),
         ("last_flush_seconds", "Time since all that was due was on disk.", now - store.flushed),
         ("peers", "Other processes of this address that share what they learn.", store.peers),

@@ -228,10 +228,12 @@ def _cache(state: Mapping[str, Any]) -> str:
     cache, process, store = state["cache"], state["process"], state["store"]
     entries, evicted = cache["entries"], cache["evicted"]
     resident = process["resident_bytes"]
+    lost = evicted["protected"]
+    steady = f"; {lost:,} of them in steady use" if lost else ""
     facts = [
         ("Cache", f"{_size(cache['bytes'])} of {_size(cache['max_bytes'])}"),
         ("Kept", f"{_kept(entries)}, {counted(entries['failure'], 'failure')}"),
-        ("Had to make room", f"{_kept(evicted)}; {evicted['protected']:,} of them in steady use"),
+        ("Had to make room", _kept(evicted) + steady),
         ("Resident memory", _size(resident) if resident else "-"),
         ("Questions under way", f"{process['questions_under_way']:,}"),
         ("TCP connections", f"{process['tcp_connections']:,}"),
