@@ -56,8 +56,12 @@ def members(groups: Collection[int]) -> Iterator[Path]:
 
 
 def children(parent: int) -> list[int]:
-    """The processes that `parent` has started and not buried yet."""
-    return [int(p) for p in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    """The processes that `parent` has started and not buried yet; none if it is gone."""
+    try:
+        text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [int(pid) for pid in text.split()]
 
 
 def is_alive(pid: int) -> bool:

@@ -336,13 +336,14 @@ class Soak:
     def line(self) -> str:
         """Say how far it has come."""
         tally = self.tally
-        faults = sum(map(len, (tally.wrong, tally.lost, tally.failed, tally.forgotten)))
+        found = (tally.wrong, tally.lost, tally.failed, tally.forgotten)
+        faults = " + ".join(str(len(some)) for some in found)
         return (
             f"{time.monotonic() - self._began:5.0f} of {self._seconds:.0f} s: {tally.sent:,} sent, "
             f"{tally.right:,} right, {len(self.lives) - 1} kills, "
             f"{f'{self.worker_kills} of a worker, ' if self.worker_kills else ''}"
             f"{self.outages} outages"
-            f"{' (dark)' if self._dark else ''}, {faults} faults"
+            f"{' (dark)' if self._dark else ''}, {faults} faults"  # wrong, lost, failed, forgotten
         )
 
     # -- the end ----------------------------------------------------------------------------
