@@ -65,11 +65,15 @@ def children(parent: int) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    """False once a process has closed what it had open, whether or not its parent knows."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    """False once a process has closed what it had open, whether or not its parent knows.
+
+    That is when its last thread has ended: one that waits for a disk may outlive the first.
+    """
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            if stat.read_text().rpartition(")")[2].split()[0] not in "ZX":
+                return True
+    return False
 
 
 def tree_cpu_seconds(pid: int) -> float:

@@ -95,8 +95,10 @@ class Keeper:
     def start(self) -> None:
         """Begin to read what is there, and then to write."""
         if self._writer is not None:
-            # Which the file is, until it is read.
+            # Which the file is, until it is read, be it by us or by one beside us.
             self._engine.look_elsewhere().at_least = self._began + FILE_SECONDS
+            if self._peers is not None:
+                self._peers.reading = True
             self._writer.start()
         else:
             self._has_loaded()
@@ -259,13 +261,15 @@ class Keeper:
                 continue
             if kept.key in self._sought:
                 self._settled(kept.key)
+        if self._peers is not None:
+            self._peers.pay()
         taken()
 
     def _has_loaded(self) -> None:
         """Nothing more comes from the file: who waits for that waits no longer."""
         self._loaded.set()
-        if self._engine.elsewhere is not None:
-            self._engine.elsewhere.at_least = 0.0
+        if self._peers is not None:
+            self._peers.has_read()
         left, self._sought, self._left = self._left, set(), set()
         for key in left:
             self._nowhere(key)

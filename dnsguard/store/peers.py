@@ -35,6 +35,7 @@ STEP_ROWS = 256  # given or taken at a time: some two milliseconds of a loop tha
 STEP_PAUSE = 0.004
 UNREAD_MAX = 16 << 20  # octets: a process that does not read any more is not waited for
 LINKS_MAX = 64
+OWED_MAX = 2048  # questions of others that wait for what is still to be read
 PART_SECONDS, PART_STEP = 0.5, 0.002  # for the others to read the last, and for a disk that hangs
 
 
@@ -47,6 +48,7 @@ class Link(asyncio.Protocol):
         self._buffer = bytearray()
         self._at = 0
         self._full = False
+        self._early = False  # it was given everything before everything was there
         self._rest: list[Entry] = []
         self.caught_up = False
         self.wanted: set[bytes] = set()  # what it was asked for and has not answered
@@ -89,9 +91,26 @@ class Link(asyncio.Protocol):
             some, self._rest = self._rest[-STEP_ROWS:], self._rest[:-STEP_ROWS]
             self.tell(some)
             if not self._rest:
-                self._send(ALL, b"")
+                self._early = self._peers.reading
+                if not self._early:
+                    self._send(ALL, b"")
                 return
         asyncio.get_running_loop().call_later(STEP_PAUSE, self._give)
+
+    def has_read(self) -> None:
+        """What was read meanwhile is to be given as well."""
+        if self._early:
+            self._early = False
+            self._rest = self._peers.everything()
+            self._give()
+
+    def answer(self, key: bytes) -> None:
+        """Give the answer under `key`, or the word that there is none."""
+        entry = self._peers.usable(key)
+        if entry is None:
+            self._send(NONE, key)
+        else:
+            self.tell([entry])
 
     def tell(self, entries: Iterable[Entry]) -> None:
         """Give some answers."""
@@ -162,11 +181,8 @@ class Link(asyncio.Protocol):
             self.caught_up = True
             self._peers.caught_up(self)
         elif what == WANT:
-            entry = self._peers.usable(octets)
-            if entry is None:
-                self._send(NONE, octets)
-            else:
-                self.tell([entry])
+            if not self._peers.owes(self, octets):
+                self.answer(octets)
         elif what == NONE:
             self._peers.without(self, octets)
 
@@ -193,6 +209,8 @@ class Peers:
         self._tasks: set[asyncio.Task[None]] = set()
         self._searches: set[bytes] = set()
         self._heard: dict[bytes, Entry] = {}  # what came from them, and need not be told to them
+        self._owed: dict[bytes, set[Link]] = {}
+        self.reading = False  # the file of an earlier run: more is known soon
         self._looked = self._stopped = False
         self.adopt = False  # have what they tell us written: the disk is ours
         self.settled: Callable[[bytes], None] = _nothing
@@ -286,6 +304,8 @@ class Peers:
         """A connection is gone, and with it what it was asked for."""
         self._links.discard(link)
         self._note()
+        for waiting in self._owed.values():
+            waiting.discard(link)
         for key in list(link.wanted):
             self.without(link, key)
         self._check_complete()
@@ -313,6 +333,29 @@ class Peers:
         """Return what is known of `key`, if it may still be served."""
         entry = self._engine.cache.get(key)
         return entry if entry is not None and clock.now() < entry.dies() else None
+
+    def owes(self, link: Link, key: bytes) -> bool:
+        """Have a question wait, if what it asks for may stand in what is still to be read."""
+        if not self.reading or self.usable(key) is not None or len(self._owed) >= OWED_MAX:
+            return False
+        self._owed.setdefault(key, set()).add(link)
+        return True
+
+    def pay(self) -> None:
+        """Answer those that wait for what has been read now."""
+        for key in [key for key in self._owed if self.usable(key) is not None]:
+            for link in self._owed.pop(key):
+                link.answer(key)
+
+    def has_read(self) -> None:
+        """Nothing more comes from the file."""
+        self.reading = False
+        owed, self._owed = self._owed, {}
+        for key, links in owed.items():
+            for link in links:
+                link.answer(key)
+        for link in list(self._links):
+            link.has_read()
 
     def rows(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
         """Take answers that another has learned."""

@@ -17,12 +17,20 @@ from dnsguard import clock
 from dnsguard.core.elsewhere import WAIT_SECONDS
 from dnsguard.core.wire import NOERROR, SERVFAIL
 from dnsguard.errors import StoreError
-from dnsguard.store import keeper
+from dnsguard.store import keeper, scout
 from dnsguard.store.sqlite import Database
 from tests.core import build
 from tests.store.running import PATIENCE, Run, running, until
 
 WEB, NOBODY = "web.cluster.local", "nobody.cluster.local"
+
+
+class Gate(threading.Event):
+    """Where the thread that reads is held up; `reached` once it is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
 
 
 def ask(run: Run, *names: str) -> None:
@@ -41,12 +49,13 @@ def rcodes(run: Run) -> list[int]:
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     """Holds up the reading of rows until it is set."""
     monkeypatch.setattr(keeper, "READY_SECONDS", 10.0)
-    gate, records = threading.Event(), Database.records
+    gate, records = Gate(), Database.records
 
     def held_up(self: Database, most: int) -> Iterator[list[tuple[bytes, bytes]]]:
+        gate.reached.set()
         gate.wait(PATIENCE)
         yield from records(self, most)
 
@@ -54,7 +63,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return gate
 
 
-def test_who_asks_early_is_answered_from_the_file(tmp_path: Path, gate: threading.Event) -> None:
+def test_who_asks_early_is_answered_from_the_file(tmp_path: Path, gate: Gate) -> None:
     async def story() -> None:
         gate.set()
         async with running(tmp_path) as run:
@@ -91,5 +100,36 @@ def test_a_file_that_cannot_be_read_ends_the_wait(
             assert rcodes(run) == []
             begin.set()
             await until(lambda: rcodes(run) == [SERVFAIL])
+
+    asyncio.run(story())
+
+
+def test_who_asks_another_process_early_is_answered_from_the_file(
+    tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several that start together one reads the file: the others' clients wait for it too."""
+    monkeypatch.setattr(scout, "SCAN_SECONDS", 0.01)
+    meeting = (str(tmp_path / "meeting"),)
+
+    async def story() -> None:
+        gate.set()
+        async with running(tmp_path) as run:
+            run.knows(WEB)
+            run.knows("api.cluster.local")
+        gate.clear()
+        gate.reached.clear()
+        async with running(tmp_path, wait=False, meeting=meeting) as reader:
+            await until(gate.reached.is_set)  # it has the file, so no other gets it
+            async with running(tmp_path, wait=False, meeting=meeting) as other:
+                await until(lambda: (reader.counts.peers, other.counts.peers) == (1, 1))
+                ask(other, WEB, NOBODY)
+                await asyncio.sleep(0.05)  # the question has come to the reader, if it is to come
+                assert rcodes(other) == []
+                gate.set()
+                await until(lambda: len(rcodes(other)) == 2)
+                assert sorted(rcodes(other)) == [NOERROR, SERVFAIL]
+                # And without being asked for: it is told all that was read.
+                await until(lambda: other.entry("api.cluster.local") is not None)
+                await other.keeper.loaded()
 
     asyncio.run(story())
