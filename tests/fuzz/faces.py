@@ -4,7 +4,8 @@
 have one field changed, over UDP and TCP, for names of which many are answered by an upstream that
 changes a field of its replies. After every round the process must live, a question that nobody has
 asked before must be answered rightly over either transport, every query must have had exactly one
-reply (whatever is no query, none), and memory and descriptors must be where they were.
+reply (whatever is no query, none), and memory and descriptors must be where they were. Some names
+begin a pod's search, which is walked.
 """
 
 from __future__ import annotations
@@ -39,11 +40,14 @@ HEARD_SECONDS = 6.0  # many times the deadline of a question
 SETTINGS = (
     "upstream.deadline=300ms", "upstream.attempts=2", "stale.recheck=500ms",
     "cache.max_bytes=4MiB", "limits.tcp_idle=2s", "limits.tcp_connections=20",
+    "kubernetes.autopath=on", "kubernetes.namespace=shop",
 )  # fmt: skip
 GROWTH = 40 << 20  # octets: a full cache of 4 MiB, buffers, and what an allocator keeps
 DESCRIPTORS_MAX = 600  # PORTS_MAX and the connections that are allowed
 QUESTIONS = ("A", "A", "AAAA", "HTTPS", "SRV", "ANY", "TXT")
 ADDRESS = b"\x0a\1\2\3"
+SEARCHED = "shop.svc.cluster.local"  # where a pod's search begins: its steps are denied, as a rule
+CLUSTER = b"\7cluster\5local\0"
 
 
 class Broken(Exception):
@@ -112,6 +116,10 @@ def reply_to(asked: bytes, chance: random.Random | None) -> bytes:
     end = asked.index(b"\0", 12) + 5
     question, opt = asked[12:end], asked[end:]
     head = asked[:2] + b"\x81\x80\0\1"
+    soa = b"\0\0\6" + rdata(b"\0\0" + bytes(16) + b"\0\0\0\x05")
+    if chance is not None and question[:-4].lower().endswith(CLUSTER) and chance.random() < 0.8:
+        counts = b"\0\0\0\1" + (b"\0\1" if opt else b"\0\0")
+        return head[:3] + b"\x83" + head[4:] + counts + question + soa + opt
     if chance is not None:
         shapes = (
             b"\0\5" + rdata(b"\1a\xc0\x0c"), b"\0\x0f" + rdata(b"\0\5\4mail\xc0\x0c"),
@@ -126,7 +134,6 @@ def reply_to(asked: bytes, chance: random.Random | None) -> bytes:
     if question[-4:-2] == b"\0\1":
         counts = b"\0\1\0\0" + (b"\0\1" if opt else b"\0\0")
         return head + counts + question + b"\xc0\x0c\0\1" + rdata(ADDRESS) + opt
-    soa = b"\0\0\6" + rdata(b"\0\0" + bytes(16) + b"\0\0\0\x05")
     return head + b"\0\0\0\1" + (b"\0\1" if opt else b"\0\0") + question + soa + opt
 
 
@@ -150,7 +157,8 @@ class Client:
         self._number += 1
         number = self._number if chance.random() < 0.6 else chance.randrange(self._number)
         zone = chance.choice(("udp.changed", "tcp.changed", "udp.changed", "test"))
-        return f"n{number}.{zone}."
+        search = f".{SEARCHED}" if chance.random() < 0.3 else ""
+        return f"n{number}.{zone}{search}."
 
     def message(self, number: int) -> bytes:
         """A query with this id, most often changed in one field."""
@@ -256,7 +264,8 @@ async def play(seconds: float, rounds: int, seed: int) -> str:
     upstream.start()
     honest, other = upstream.honest[0].getsockname()[1], upstream.other[0].getsockname()[1]
     arguments = ["--upstream", f"{HOST}:{honest}", "--zone", f"udp.changed={HOST}:{other}",
-                 "--zone", f"tcp.changed=tcp://{HOST}:{other}"]  # fmt: skip
+                 "--zone", f"tcp.changed=tcp://{HOST}:{other}",
+                 "--zone", f"cluster.local={HOST}:{other}"]  # fmt: skip
     for text in SETTINGS:
         arguments += ["--set", text]
     try:
