@@ -3,6 +3,8 @@
 #
 #   buildah build --build-arg REVISION=$(git rev-parse HEAD) -t dnsguard .
 #
+# With --build-arg IPTABLES=nft or =legacy it has iptables as well, of that kind, for `node.rules: iptables`.
+#
 # `make image` builds it on a base of its own making and asks it a question.
 ARG BUILD=docker.io/library/python:3.11-slim-bookworm
 ARG BASE=gcr.io/distroless/python3-debian12
@@ -16,12 +18,22 @@ RUN /build/bin/python -m pip install --no-cache-dir --no-compile --no-deps --onl
     && rm -rf /opt/dnsguard/bin
 COPY dnsguard /opt/dnsguard/dnsguard
 # `dnsguard node` has nft change the rules of a node: the program, and what it needs beside the libc.
+# iptables finds its extensions beside that; ip6tables is the same program by another name.
+ARG IPTABLES=no
 RUN mkdir -p /out/usr/sbin /out/usr/lib \
-    && if ! command -v nft >/dev/null; then \
-        apt-get update && apt-get install -y --no-install-recommends nftables; fi \
+    && packages= \
+    && if ! command -v nft >/dev/null; then packages=nftables; fi \
+    && if [ "$IPTABLES" != no ] && ! command -v iptables >/dev/null; then packages="$packages iptables"; fi \
+    && if [ -n "$packages" ]; then apt-get update && apt-get install -y --no-install-recommends $packages; fi \
     && cp "$(command -v nft)" /out/usr/sbin/nft \
-    && ldd /out/usr/sbin/nft | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' \
-        | grep -E '/lib(nftables|nftnl|mnl|xtables|jansson|gmp|edit|tinfo|bsd|md|readline)\.' \
+    && if [ "$IPTABLES" != no ]; then \
+        program="xtables-$IPTABLES-multi" extensions="$(dirname "$(find /usr/lib -name libxt_recent.so)")" \
+        && cp "/usr/sbin/$program" /out/usr/sbin/ \
+        && ln -s "$program" /out/usr/sbin/iptables && ln -s "$program" /out/usr/sbin/ip6tables \
+        && mkdir -p "/out$extensions" && cp "$extensions"/*.so "/out$extensions"; fi \
+    && ldd /out/usr/sbin/nft /out/usr/sbin/xtables-*-multi 2>/dev/null \
+        | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | sort -u \
+        | grep -E '/lib(nftables|nftnl|mnl|xtables|ip4tc|ip6tc|jansson|gmp|edit|tinfo|bsd|md|readline)\.' \
         | while read -r library; do \
             folder="/out/usr/lib/$(basename "$(dirname "$library")")"; \
             mkdir -p "$folder" && cp "$library" "$folder"; done

@@ -27,6 +27,15 @@ def test_defaults() -> None:
     assert ipaddress.ip_network("0.0.0.0/0") not in found.access
 
 
+def test_a_host_may_ask_from_the_address_it_listens_at() -> None:
+    """As a node does that answers for a Service; GKE's Services lie in a public network."""
+    places = ("34.118.224.10:53", "127.0.0.5:53", "[::]:53", "[2001:db8::a]:53", "0.0.0.0:53")
+    found = loaded(flag("listen", places), flag("access.allow", ("10.0.0.0/8",)))
+    assert [str(network) for network in found.access] == [
+        "10.0.0.0/8", "34.118.224.10/32", "2001:db8::a/128"
+    ]  # fmt: skip
+
+
 def test_settings_cannot_be_changed() -> None:
     found = loaded()
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -196,6 +196,18 @@ def read_network(text: str) -> str:
         raise ValueError(f"a network without host bits; {network} may be meant") from None
 
 
+def own_networks(listen: Iterable[Address]) -> tuple[Network, ...]:
+    """Each address that is listened at, as the network of who asks from there: the host itself.
+
+    A host's own packets to an address of its own come from that address, which may be one of the
+    cluster's Services and as such in any network. Loopback and wildcards say nothing of the host.
+    """
+    own = (_ip(place.host) for place in listen)
+    return tuple(
+        ipaddress.ip_network(ip) for ip in own if not (ip.is_loopback or ip.is_unspecified)
+    )
+
+
 def networks(words: Iterable[str]) -> tuple[Network, ...]:
     """The networks that words and networks of `access.allow` stand for."""
     return tuple(ipaddress.ip_network(text) for word in words for text in _WORDS.get(word, (word,)))

@@ -225,7 +225,8 @@ _ROWS = (
         "which is for the owner, and what is asked for by name are not concerned"),
     Key("access.allow", NETWORK, ("loopback", "link-local", "private"),
         "who may ask; anyone else gets REFUSED. private is RFC 1918 and RFC 4193; clients in other "
-        "networks, 100.64.0.0/10 for one, need a row of their own",
+        "networks, 100.64.0.0/10 for one, need a row of their own. The host itself may, from an "
+        "address of its own that is listened at",
         many=True, needed="nobody could ask; 0.0.0.0/0 and ::/0 admit everyone"),
     Key("cache.max_bytes", SIZE, _CACHE.max_bytes,
         "how much memory answers may take",

@@ -271,7 +271,7 @@ def _settings(
         admin=admin,
         hot_names=plain["admin.hot_names"],
         coredns_names=plain["metrics.coredns_names"],
-        access=addresses.networks(plain["access.allow"]),
+        access=(*addresses.networks(plain["access.allow"]), *addresses.own_networks(listen)),
         policy=Policy(
             zones=zones,
             cache=CachePolicy(**section("cache")),

@@ -1,8 +1,8 @@
 """Asks a node's resolver, through the address that pods ask, whether it answers.
 
 The question is for a name that its settings pin (`PINNED`), so that the answer needs no upstream;
-it comes from loopback, which the rules never send elsewhere, and goes over UDP and over TCP, since
-one may hang while the other answers (RFC 1035 section 4.2).
+it is marked (`CHECK_DSCP`), so that the rules never send it elsewhere, and goes over UDP and over
+TCP, since one may hang while the other answers (RFC 1035 section 4.2).
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from collections.abc import Coroutine, Sequence
 
 from dnsguard.core import wire
 from dnsguard.core.framing import frame
-from dnsguard.kube.node_plan import PORT, family
+from dnsguard.kube.node_plan import CHECK_DSCP, PORT, family
 from dnsguard.kube.node_watch import Finding
 
 PINNED = "alive.dnsguard.invalid"  # RFC 6761 section 6.4: nobody else's
 CHECK_SECONDS = 0.5
 A, AAAA = 1, 28
+ECN_BITS = 2  # of the same octet (RFC 3168)
 MINE_ASKED = 4  # at a time, as two resolvers share an address during an update and either answers
 _WORST = (Finding.WRONG, Finding.REFUSED, Finding.SILENT, Finding.ANSWERED)
 
@@ -70,11 +71,10 @@ async def _timed(ask: Coroutine[None, None, Finding]) -> Finding:
 def _socket(address: str, kind: socket.SocketKind) -> socket.socket:
     six = family(address) == 6
     sock = socket.socket(socket.AF_INET6 if six else socket.AF_INET, kind | socket.SOCK_NONBLOCK)
-    try:
-        sock.bind(("::1" if six else "127.0.0.1", 0))
-    except OSError:
-        sock.close()
-        raise
+    level, option = (
+        (socket.IPPROTO_IPV6, socket.IPV6_TCLASS) if six else (socket.IPPROTO_IP, socket.IP_TOS)
+    )
+    sock.setsockopt(level, option, CHECK_DSCP << ECN_BITS)
     return sock
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import pairwise, product
 from typing import NamedTuple
 
-from dnsguard.kube.node_plan import LEASE_SECONDS, Family, Plan, family
+from dnsguard.kube.node_plan import CHECK_DSCP, LEASE_SECONDS, Family, Plan, family
 
 COMMENT = "dnsguard"
 Place = tuple[Family, str, str]  # a family, a table and a chain of it
@@ -86,15 +86,14 @@ def _list(version: Family) -> str:
 
 def _of(address: str, plan: Plan) -> Iterator[Rule]:
     version = family(address)
-    width, loopback = ("/32", "127.0.0.1/32") if version == 4 else ("/128", "::1/128")
-    here = f"{address}{width}"
+    here = f"{address}/{32 if version == 4 else 128}"
     note = ("-m", "comment", "--comment", COMMENT)
     alive = ("-m", "recent", "--name", _list(version), "--rdest", "--rcheck", "--seconds",
              str(LEASE_SECONDS))  # fmt: skip
     for protocol in ("udp", "tcp"):
         asked = ("-d", here, "-p", protocol, "--dport", "53")
         told = ("-s", here, "-p", protocol, "--sport", "53")
-        watched = ("-s", loopback, *asked)
+        watched = (*asked, "-m", "dscp", "--dscp", f"{CHECK_DSCP:#x}")
         yield Rule(version, "raw", "PREROUTING", (*asked, *alive, *note, "-j", "NOTRACK"))
         yield Rule(version, "raw", "OUTPUT", (*asked, *alive, *note, "-j", "NOTRACK"))
         yield Rule(version, "raw", "OUTPUT", (*told, *note, "-j", "NOTRACK"))

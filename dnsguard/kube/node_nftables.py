@@ -13,7 +13,7 @@ the address that was asked. See nft(8) and netfilter's priorities: raw is -300, 
 
 from __future__ import annotations
 
-from dnsguard.kube.node_plan import LEASE_SECONDS, Family, Plan
+from dnsguard.kube.node_plan import CHECK_DSCP, LEASE_SECONDS, Family, Plan
 
 TABLE = "dnsguard"
 # A table of its own, since a watcher asks before the rules are its own to replace.
@@ -33,16 +33,16 @@ def install(plan: Plan, alive: bool) -> str:
 
 
 def prepare(plan: Plan) -> str:
-    """What lets a watcher ask: its questions, from loopback, bypass kube-proxy's translation."""
+    """What lets a watcher ask: its questions, by their mark, bypass kube-proxy's translation."""
     text = ""
     for version in plan.families:
-        ip, loopback = ("ip", "127.0.0.1") if version == 4 else ("ip6", "::1")
+        ip = _ip(version)
         ours = f"{{ {', '.join(plan.of(version).addresses)} }}"
         where = _where(version, WATCH_TABLE)
         text += f"add table {where}\ndelete table {where}\ntable {where} {{\n" + _chain(
             "questions", "filter", "output", RAW, [
-                f"{ip} saddr {loopback} {ip} daddr {ours} {_DNS} dport 53 notrack",
-                f"{ip} saddr {ours} {ip} daddr {loopback} {_DNS} sport 53 notrack",
+                f"{ip} dscp {CHECK_DSCP:#x} {ip} daddr {ours} {_DNS} dport 53 notrack",
+                f"{ip} saddr {ours} {ip} daddr {ours} {_DNS} sport 53 notrack",
             ]
         ) + "}\n"  # fmt: skip
     return text
@@ -77,7 +77,11 @@ def listing(version: Family) -> tuple[str, ...]:
 
 
 def _where(version: Family, table: str = TABLE) -> str:
-    return f"{'ip' if version == 4 else 'ip6'} {table}"
+    return f"{_ip(version)} {table}"
+
+
+def _ip(version: Family) -> str:
+    return "ip" if version == 4 else "ip6"
 
 
 def _leases(plan: Plan) -> str:
@@ -85,9 +89,7 @@ def _leases(plan: Plan) -> str:
 
 
 def _table(plan: Plan, version: Family, alive: bool) -> str:
-    ip, kind, loopback = (
-        ("ip", "ipv4_addr", "127.0.0.1") if version == 4 else ("ip6", "ipv6_addr", "::1")
-    )
+    ip, kind = _ip(version), "ipv4_addr" if version == 4 else "ipv6_addr"
     ours = f"{{ {', '.join(plan.addresses)} }}"
     elements = f"; elements = {{ {_leases(plan)} }}" if alive else ""
     kept = f"{ip} daddr @{ALIVE} {_DNS} dport 53 notrack accept"
@@ -96,7 +98,7 @@ def _table(plan: Plan, version: Family, alive: bool) -> str:
     outwards = [
         f"{ip} saddr {ours} {_DNS} sport 53 notrack accept",
         # The watcher's own questions are for the resolver, whatever is believed of it.
-        f"{ip} saddr {loopback} {ip} daddr {ours} {_DNS} dport 53 notrack accept",
+        f"{ip} dscp {CHECK_DSCP:#x} {ip} daddr {ours} {_DNS} dport 53 notrack accept",
         kept,
     ]
     chains = ""

@@ -22,6 +22,11 @@ INTERFACE_OCTETS_MAX = 15  # IFNAMSIZ of linux/if.h, less its final zero
 # How long the kernel goes on sending packets to a resolver of which nobody has said for so long
 # that it answers: three silent checks of a second, and one more for a busy machine.
 LEASE_SECONDS = 4
+# What the watcher's own questions are marked with, a DSCP for local use (RFC 2474 section 6), which
+# anybody may set; so they need no address of their own. From 127.0.0.1 they would get no answer
+# where kube-proxy runs in iptables mode, which drops what comes there from elsewhere and belongs to
+# no connection that is tracked.
+CHECK_DSCP = 0x2B
 
 Family = Literal[4, 6]
 

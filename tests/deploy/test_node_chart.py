@@ -97,6 +97,18 @@ def test_rights_are_those_that_are_needed() -> None:
     assert [volume["name"] for volume in spec["volumes"] if "hostPath" in volume] == ["state"]
 
 
+def test_with_iptables_the_lock_is_the_nodes() -> None:
+    """iptables of the legacy kind opens it before anything else, and the root is read-only."""
+    spec = pod("node-six")
+    (volume,) = [each for each in spec["volumes"] if each["name"] == "xtables-lock"]
+    assert volume["hostPath"] == {"path": "/run/xtables.lock", "type": "FileOrCreate"}
+    holders = {
+        name for name, each in containers(spec).items()
+        for mount in each.get("volumeMounts", ()) if mount["mountPath"] == "/run/xtables.lock"
+    }  # fmt: skip
+    assert holders == {"setup", "watcher"}
+
+
 def test_with_cilium_there_are_none() -> None:
     documents = rendered(*case("node-cilium"))
     spec = pod("node-cilium")

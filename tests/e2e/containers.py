@@ -44,7 +44,7 @@ class Podman:
     def __init__(self) -> None:
         """Build the image of dnsguard from this checkout, once a run. Raises Broken."""
         parts.podman()
-        _build()
+        _build("--build-only")
         driver = (STORE / "driver").read_text().strip()
         self._environment = {"CONTAINERS_CONF": str(STORE / "containers.conf")}
         self._store = ["--log-level", "error", "--storage-driver", driver, "--root",
@@ -57,6 +57,12 @@ class Podman:
     def buildah(self, *words: str) -> str:
         """buildah's output. Raises Broken."""
         return run(["buildah", *self._store, *words], self._environment)
+
+    @staticmethod
+    def with_iptables(kind: str) -> str:
+        """An image that has iptables too, "nft" or "legacy", built once a run. Raises Broken."""
+        _build("--iptables")
+        return f"{IMAGE}-iptables-{kind}"
 
     def pid(self, container: str) -> int:
         """The process of a container, as this machine numbers it."""
@@ -72,6 +78,6 @@ class Podman:
 
 
 @functools.cache
-def _build() -> None:
-    say("building the image (minutes the first time)")
-    run([str(parts.ROOT / "tests" / "e2e" / "image.sh"), "--build-only"])
+def _build(what: str) -> None:
+    say(f"image.sh {what} (minutes the first time)")
+    run([str(parts.ROOT / "tests" / "e2e" / "image.sh"), what])

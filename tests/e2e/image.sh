@@ -3,7 +3,7 @@
 #
 # Needs root and: buildah podman runc catatonit debootstrap (Debian packages). The container has a
 # network namespace of its own with nothing but loopback in it; the upstream and the client enter it.
-# With --build-only it ends once the image is there.
+# With --build-only it ends once the image is there; with --iptables there are those with iptables.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -50,18 +50,28 @@ debian() { # NAME PACKAGES: a bookworm with python3, as image localhost/NAME
     rm -rf "${work:?}/$1"
 }
 
-debian dnsguard-build-nft python3,python3-venv,ca-certificates,nftables
+debian dnsguard-build-rules python3,python3-venv,ca-certificates,nftables,iptables
 debian dnsguard-base python3,ca-certificates
 
 # pip reaches the index as it does on this machine.
 lent=()
 [[ -f /etc/pip.conf ]] && lent+=(--volume /etc/pip.conf:/etc/pip.conf:ro)
 lent+=(--volume /etc/ssl/certs:/etc/ssl/certs:ro)
+image() { # NAME ARGUMENTS: the image of this checkout, as localhost/NAME
+    local name=$1
+    shift
+    buildah "${store[@]}" build --quiet --layers --isolation chroot --network host --format docker \
+        "${lent[@]}" --build-arg BUILD=localhost/dnsguard-build-rules \
+        --build-arg BASE=localhost/dnsguard-base \
+        --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || echo unknown)" "$@" \
+        --tag "localhost/$name" . >/dev/null
+}
 echo "building"
-buildah "${store[@]}" build --quiet --layers --isolation chroot --network host --format docker \
-    "${lent[@]}" --build-arg BUILD=localhost/dnsguard-build-nft --build-arg BASE=localhost/dnsguard-base \
-    --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
-    --tag localhost/dnsguard . >/dev/null
+if [[ ${1:-} == --iptables ]]; then
+    for kind in nft legacy; do image "dnsguard-iptables-$kind" --build-arg "IPTABLES=$kind"; done
+    exit 0
+fi
+image dnsguard
 
 size() { podman "${store[@]}" image inspect --format '{{.Size}}' "localhost/$1"; }
 over=$(($(size dnsguard) - $(size dnsguard-base)))

@@ -28,6 +28,7 @@ class Place:
     fields: Mapping[str, str] = field(default_factory=dict)  # what fieldRef names
     links: Mapping[str, str] = field(default_factory=dict)  # variables of Services
     volumes: Mapping[str, Path] = field(default_factory=dict)  # by the name of the volume
+    image: str = IMAGE  # in place of the manifest's
 
 
 def service_links(name: str, address: str, ports: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -90,7 +91,7 @@ def words(spec: Mapping[str, Any], container: Mapping[str, Any], place: Place) -
     if "command" in container:
         told.append(f"--entrypoint={container['command'][0]}")
     arguments = [*container.get("command", ())[1:], *container.get("args", ())]
-    return [*told, IMAGE, *(filled(each, variables) for each in arguments)]
+    return [*told, place.image, *(filled(each, variables) for each in arguments)]
 
 
 class Running:

@@ -146,6 +146,11 @@ def kubectl() -> Path:
     return Kubernetes("kubectl").obtain()
 
 
+def kube_proxy() -> Path:
+    """kube-proxy of the same version. Raises MissingError."""
+    return Kubernetes("kube-proxy").obtain()
+
+
 def etcd() -> Path:
     """etcd, installed when we may; its service is kept from starting. Raises MissingError."""
     return DebianPackage("etcd-server", "etcd", services=("etcd",)).obtain(CACHE)
@@ -197,6 +202,7 @@ def main() -> int:
     """Fetch and build everything, and say what there is."""
     every: dict[str, Callable[[], object]] = {
         "etcd": etcd, "coredns": core_dns, "kube-apiserver": api_server, "kubectl": kubectl,
+        "kube-proxy": kube_proxy,
         "podman": podman, "glibc client": lambda: client("glibc"),
         "musl client": lambda: client("musl"),
         **{f"kinds of {each.module}": partial(_kinds, each) for each in DEFINITIONS},

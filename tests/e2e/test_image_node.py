@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.charts import UPSTREAM, of_kind, rendered
-from tests.e2e.containers import Podman
+from tests.e2e.containers import IMAGE, Podman
 from tests.e2e.kubelet import Place, Running, service_links, words
 from tests.e2e.outage import wait_for
 from tests.kube.node_world import HERE, LINK_LOCAL, NAME, SERVICE, WAY, World, missing
 
 pytestmark = pytest.mark.e2e
-Begin = Callable[[str], Running]
+Begin = Callable[..., Running]
 NODE_IP = "10.244.0.1"
 # The values that docs/kubernetes.md ends with, and a name that only dnsguard answers so.
 VALUES = (
@@ -40,16 +40,19 @@ def world() -> Iterator[World]:
 
 @pytest.fixture
 def begin(podman: Podman, world: World, tmp_path: Path) -> Iterator[Begin]:
-    """Starts a pod of the DaemonSet under a name of its own."""
-    documents = rendered(*UPSTREAM, *VALUES)
-    spec = of_kind(documents, "DaemonSet")["spec"]["template"]["spec"]
-    (way,) = [each for each in documents if each["metadata"]["name"] == "dnsguard-upstream"]
-    links = service_links("dnsguard-upstream", WAY, way["spec"]["ports"])
+    """Starts a pod of the DaemonSet under a name of its own, by those values and a few more."""
     pods: list[Running] = []
 
-    def start(name: str) -> Running:
+    def start(name: str, *more: str, image: str = IMAGE) -> Running:
+        documents = rendered(*UPSTREAM, *VALUES, *more)
+        spec = of_kind(documents, "DaemonSet")["spec"]["template"]["spec"]
+        (way,) = [each for each in documents if each["metadata"]["name"] == "dnsguard-upstream"]
+        links = service_links("dnsguard-upstream", WAY, way["spec"]["ports"])
         fields = {"status.hostIP": NODE_IP, "metadata.name": f"dnsguard-node-{name}"}
-        place = Place(world.node, fields, links, {"state": tmp_path})
+        lock = tmp_path / "xtables.lock"
+        lock.touch()
+        volumes = {"state": tmp_path, "xtables-lock": lock}
+        place = Place(world.node, fields, links, volumes, image)
         made = Running(podman, f"{name}-{os.getpid()}", spec, place)
         pods.append(made)
         assert "rules" in made.start()
@@ -124,3 +127,22 @@ def test_helm_test_tells_who_answers(begin: Begin, world: World, podman: Podman)
     begin("tested")
     wait_for("the watcher to keep packets here", lambda: kept(world))
     assert LINK_LOCAL in podman(*run)
+
+
+@pytest.mark.parametrize("kind", ["nft", "legacy"])
+def test_iptables_of_either_kind_if_the_image_is_built_with_it(
+    begin: Begin, world: World, podman: Podman, kind: str
+) -> None:
+    pod = begin("xt", "--set", "node.rules=iptables", image=podman.with_iptables(kind))
+    wait_for("the watcher to keep packets here", lambda: kept(world))
+    listed = world.inside(f"iptables-{kind}", "-t", "raw", "-S")
+    assert "NOTRACK" in listed or "CT --notrack" in listed
+    assert "--name dnsguard" in listed
+    pod.kill("dnsguard")
+    wait_for("cluster DNS to answer", lambda: world.who(SERVICE) == "cluster")
+    pod.start_one("dnsguard")
+    wait_for("dnsguard to answer again", lambda: kept(world))
+    assert pod.end("dnsguard") == 0
+    assert pod.end("watcher") == 0
+    assert "dnsguard" not in world.inside(f"iptables-{kind}-save")
+    assert world.left() == ""

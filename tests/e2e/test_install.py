@@ -16,9 +16,10 @@ import pytest
 import yaml
 
 from benchmarks.harness import Bench
+from deploy.manifests.render import RENDERED
 from tests.deploy.charts import CASES, CHART, UPSTREAM, case, helm, rendered
 from tests.e2e import install, parts
-from tests.e2e.admission import has_sidecar
+from tests.e2e.admission import MANIFESTS, has_sidecar
 from tests.e2e.containers import Podman
 from tests.e2e.install import DNS_SERVICE, Reader
 from tests.e2e.kubelet import Place, Running, service_links, words
@@ -131,6 +132,15 @@ def test_the_api_server_takes_what_the_chart_renders(mode: str, cluster: Control
         "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", given=bundle
     )
     assert len(said.splitlines()) == len(documents)
+
+
+@pytest.mark.parametrize("kind", sorted(RENDERED))
+def test_the_plain_manifests_are_taken_by_kustomize(kind: str, checkout: Reader) -> None:
+    said = checkout.types(
+        f"kubectl apply --server-side --dry-run=server -k deploy/manifests/{kind}"
+    )
+    documents = yaml.safe_load_all((MANIFESTS / kind / "dnsguard.yaml").read_text())
+    assert len(said.splitlines()) >= len([each for each in documents if each])
 
 
 def test_the_webhook_is_installed_by_three_commands(

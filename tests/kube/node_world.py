@@ -2,9 +2,10 @@
 
 Needs root, `ip`, `nft`. Between them stands what kube-proxy would put there: rules that translate
 the addresses of two Services, that of cluster DNS and the resolver's own way to it, to the one pod
-that answers. What dnsguard answers can be told from what cluster DNS does: the name `here.test` is
-pinned in dnsguard, and cluster DNS has another address for it. `python -m tests.kube.node_world
-dns|ask` is what runs inside.
+that answers, and the one that drops untracked packets to 127.0.0.1 (tests/e2e/test_kube_proxy.py
+has the real one). What dnsguard answers can be told from what cluster DNS does: the name
+`here.test` is pinned in dnsguard, and cluster DNS has another address for it. `python -m
+tests.kube.node_world dns|ask` is what runs inside.
 """
 
 from __future__ import annotations
@@ -38,6 +39,17 @@ PROXY = f"""table ip kube-proxy {{
   }}
   chain postrouting {{
     type nat hook postrouting priority 100; policy accept;
+  }}
+  chain firewall {{
+    ip saddr != 127.0.0.0/8 ip daddr 127.0.0.0/8 ct state != {{ established, related }} drop
+  }}
+  chain input {{
+    type filter hook input priority 0; policy accept;
+    jump firewall
+  }}
+  chain local {{
+    type filter hook output priority 0; policy accept;
+    jump firewall
   }}
 }}
 """
@@ -132,7 +144,9 @@ def descendants(pid: int) -> list[int]:
 class World:
     """The three namespaces."""
 
-    def __init__(self) -> None:
+    def __init__(self, proxied: bool = True) -> None:
+        """`proxied` is whether PROXY stands in for kube-proxy, or nothing does yet."""
+        self._proxied = proxied
         tag = f"dg{os.getpid()}n{next(_numbers)}"
         self.node, self.pod, self.dns = f"{tag}n", f"{tag}p", f"{tag}c"
         self._dns: subprocess.Popen[str] | None = None
@@ -155,7 +169,8 @@ class World:
             run("ip", "-n", name, "route", "add", "default", "via", here)
         run("ip", "-n", self.node, "route", "add", "default", "via", DNS_POD)
         self.inside("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
-        self.nft(PROXY)
+        if self._proxied:
+            self.nft(PROXY)
         self._dns = subprocess.Popen(
             self._python(self.dns, "dns"), stdout=subprocess.PIPE, text=True
         )

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from dnsguard.kube import node_iptables, node_nftables
-from dnsguard.kube.node_plan import LEASE_SECONDS, CannotPlan, Plan, plan
+from dnsguard.kube.node_plan import CHECK_DSCP, LEASE_SECONDS, CannotPlan, Plan, plan
 from dnsguard.kube.node_watch import ANSWERS_MIN, SILENT_MAX, Finding, State, Step, Watch
 
 LINK, SERVICE, WAY = "169.254.20.10", "10.96.0.10", "10.96.33.44"
@@ -59,11 +59,23 @@ def test_packets_are_kept_only_while_the_word_holds() -> None:
         leases = ", ".join(f"{address} timeout {LEASE_SECONDS}s" for address in addresses)
         assert f"elements = {{ {leases} }}" in text
         for line in text.splitlines():
-            if "notrack" in line and f"{family} daddr" in line and f"{family} saddr" not in line:
+            asked = "notrack" in line and f"{family} daddr" in line
+            if asked and f"{family} saddr" not in line and "dscp" not in line:
                 assert f"{family} daddr @alive" in line
     assert "timeout 4s" not in node_nftables.install(BOTH, alive=False)
     assert node_nftables.hold(BOTH).count("flush set") == 2
     assert "add element" not in node_nftables.lapse(BOTH)
+
+
+def test_a_watchers_question_is_marked_and_from_no_loopback_address() -> None:
+    """kube-proxy in iptables mode drops what is not tracked and goes to 127.0.0.1."""
+    marked = f"dscp {CHECK_DSCP:#x}"
+    for text in (node_nftables.install(BOTH, alive=False), node_nftables.prepare(BOTH)):
+        assert text.count(marked) == 2
+        assert "127.0.0.1" not in text
+    watched = [rule for rule in node_iptables.rules(BOTH) if f"{CHECK_DSCP:#x}" in rule.words]
+    assert {(rule.table, rule.chain) for rule in watched} == {("raw", "OUTPUT")}
+    assert len(watched) == 2 * len(BOTH.addresses)
 
 
 def test_each_family_has_a_table_and_they_go_whether_there_or_not() -> None:
