@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import accounting, harness, servers
 from benchmarks.asking import LOOPBACK, ask_all
 from benchmarks.dnsperf import Load, dnsperf_command, parse_dnsperf
-from benchmarks.harness import Bench, Program, free_port, require, run_script, say
+from benchmarks.harness import Bench, Program, require, run_script, say
+from benchmarks.soak import free_port
 
 ZONE = "hit.svc.cluster.local"
 NAMES = [f"n{number}.{ZONE}" for number in range(1000)]

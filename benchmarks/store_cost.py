@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import accounting, harness, reporting, servers
 from benchmarks.asking import LOOPBACK, ask_all
-from benchmarks.harness import Bench, Program, free_port, require, run_script, say
+from benchmarks.harness import Bench, Program, require, run_script, say
 from benchmarks.meters import OwnMeter, Task
+from benchmarks.soak import free_port
 
 ON, OFF = "store on", "store off"
 HIT_ZONE, BRIEF_ZONE, NEW_ZONE = (f"{word}.svc.cluster.local" for word in ("hit", "brief", "new"))
