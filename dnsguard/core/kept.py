@@ -77,14 +77,20 @@ def _check_key(key: bytes) -> None:
 
 
 def restore(
-    engine: Engine, key: bytes, wire: bytes, stored: float, now: float, verified: bool = False
+    engine: Engine,
+    key: bytes,
+    wire: bytes,
+    stored: float,
+    now: float,
+    beside: bool = False,
+    verified: bool = False,
 ) -> bool:
     """Take back an answer of an earlier run; `stored` is its instant on the clock of `now`.
 
     That instant is before zero for an answer that is older than this boot. Returns False if it is
     dead, if what is remembered already is newer, if the settings of today would not keep it, or if
-    there is no room for it. Raises `WireError` for what is no answer. One that is `verified` comes
-    from a process beside us, which asked the upstreams that we ask: it is as fresh here as there.
+    there is no room for it. Raises `WireError` for what is no answer. One of a process `beside` us,
+    which asks the upstreams that we ask, is as fresh here as there: not at all unless `verified`.
     But a good answer does not give way to another's denial, about which this process may know more.
     """
     answer = read_kept(key, wire, engine.policy.cache)
@@ -100,7 +106,7 @@ def restore(
         if old.stored == entry.stored:
             old.written = entry.written  # the very same
         return False
-    if verified and old is not None and entry.kind and not old.kind and now < old.dies():
+    if beside and old is not None and entry.kind and not old.kind and now < old.dies():
         return False
     if now >= entry.dies() or answer.ttl == 0:
         return False

@@ -27,7 +27,7 @@ from dnsguard.store.rows import KEY_MAX, RECORD_MAX, decode, encode, row_of
 from dnsguard.store.scout import Scout, is_ours
 
 _HEAD = Struct("!IB")  # octets that follow, and what they are
-HELLO, ROW, ALL, WANT, NONE = range(5)
+HELLO, ROW, ALL, WANT, NONE, OLD = range(6)  # OLD is a row that no upstream confirms now
 _KEY = Struct("!H")
 FRAME_MAX = _KEY.size + KEY_MAX + RECORD_MAX
 PROTOCOL = b"dnsguard peer 1 "
@@ -118,7 +118,8 @@ class Link(asyncio.Protocol):
         parts = []
         for entry in entries:
             record = encode(row_of(entry, clocks))
-            parts.append(_HEAD.pack(_KEY.size + len(entry.key) + len(record), ROW))
+            what = ROW if clocks.now < entry.expires else OLD
+            parts.append(_HEAD.pack(_KEY.size + len(entry.key) + len(record), what))
             parts += (_KEY.pack(len(entry.key)), entry.key, record)
         if parts and self.transport is not None and not self.transport.is_closing():
             self.transport.write(b"".join(parts))
@@ -139,7 +140,7 @@ class Link(asyncio.Protocol):
     def _take(self) -> None:
         """Take what is there, some at a time; the rest waits until the loop has turned."""
         buffer, transport = self._buffer, self.transport
-        rows: list[tuple[bytes, bytes]] = []
+        rows: list[tuple[bytes, bytes, bool]] = []
         at = 0
         while transport is not None and len(buffer) - at >= _HEAD.size:
             size, what = _HEAD.unpack_from(buffer, at)
@@ -151,8 +152,8 @@ class Link(asyncio.Protocol):
                 break
             octets = bytes(buffer[start : start + size])
             at = start + size
-            if what == ROW:
-                rows.append(_row(octets))
+            if what in (ROW, OLD):
+                rows.append((*_row(octets), what == ROW))
                 continue
             self._peers.rows(rows)
             rows = []
@@ -357,17 +358,17 @@ class Peers:
         for link in list(self._links):
             link.has_read()
 
-    def rows(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
-        """Take answers that another has learned."""
+    def rows(self, rows: Sequence[tuple[bytes, bytes, bool]]) -> None:
+        """Take keys and records that another has, and whether they are fresh there."""
         if not rows:
             return
         engine, now, boot = self._engine, clock.now(), clock.boot()
-        for key, record in rows:
+        for key, record, fresh in rows:
             try:
                 row = decode(key, record)
                 if row.boot != boot or row.instant > now:
                     continue  # another machine's clock: its ages are unknown here
-                new = restore(engine, key, row.wire, row.instant, now, verified=True)
+                new = restore(engine, key, row.wire, row.instant, now, beside=True, verified=fresh)
             except (StoreError, WireError):
                 self._counts.errors["peer"] += 1
                 continue

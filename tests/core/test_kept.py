@@ -296,7 +296,7 @@ def test_no_damaged_octet_is_an_error_of_ours(at: int, octet: int, key_at: int) 
 
 def test_what_a_process_beside_us_has_verified_is_as_fresh_here() -> None:
     engine = begin()
-    assert restore(engine, KEY, wire(), START - 10, START, verified=True)
+    assert restore(engine, KEY, wire(), START - 10, START, beside=True, verified=True)
     entry = engine.cache.index[KEY]
     assert (entry.stored, entry.expires) == (START - 10, START + 20)
 
@@ -305,11 +305,11 @@ def test_a_good_answer_does_not_give_way_to_the_denial_of_another() -> None:
     engine = begin()
     entry = put_back(engine, START - 60, START)
     denial = wire("", rcode=3, authority=SOA)
-    assert not restore(engine, KEY, denial, START - 1, START, verified=True)
+    assert not restore(engine, KEY, denial, START - 1, START, beside=True, verified=True)
     assert engine.cache.index[KEY] is entry
-    assert restore(engine, KEY, wire(), START - 1, START, verified=True)
+    assert restore(engine, KEY, wire(), START - 1, START, beside=True, verified=True)
     dead = START + 4 * DAY
-    assert restore(engine, KEY, denial, dead - 1, dead, verified=True)
+    assert restore(engine, KEY, denial, dead - 1, dead, beside=True, verified=True)
 
 
 def test_the_very_same_answer_is_found_to_be_on_disk() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from dnsguard import clock
 from dnsguard.core.elsewhere import WAIT_SECONDS
+from dnsguard.core.staleness import Verdict, judge
 from dnsguard.core.wire import NOERROR, SERVFAIL
 from dnsguard.errors import StoreError
 from dnsguard.store import keeper, scout
@@ -130,6 +131,9 @@ def test_who_asks_another_process_early_is_answered_from_the_file(
                 assert sorted(rcodes(other)) == [NOERROR, SERVFAIL]
                 # And without being asked for: it is told all that was read.
                 await until(lambda: other.entry("api.cluster.local") is not None)
+                told = other.entry("api.cluster.local")
+                assert told is not None
+                assert judge(told, clock.now())[0] is not Verdict.FRESH  # nobody has confirmed it
                 await other.keeper.loaded()
 
     asyncio.run(story())
