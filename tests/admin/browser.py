@@ -25,7 +25,7 @@ import pytest
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-PATIENCE = 20.0  # seconds for something to show; nothing takes a fifth of it
+PATIENCE = 60.0  # seconds for something to show; nothing takes a tenth of it
 QUIET = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",

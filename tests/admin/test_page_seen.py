@@ -61,6 +61,12 @@ return out;
 """
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser, a dnsguard and its commands: on a busy machine that takes its time."""
+    monkeypatch.setattr("tests.net.running.SECONDS_MAX", 150.0)
+
+
 class Scene(NamedTuple):
     """A dnsguard with two zones, its upstreams, a client and a browser that shows its page."""
 
