@@ -20,6 +20,7 @@ import click
 from dnsguard import __version__
 from dnsguard.cli import outage_report
 from dnsguard.config import Given, Origin, Settings, load
+from dnsguard.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
     from dnsguard.sim.result import Result, ScenarioRun
@@ -56,7 +57,11 @@ def _sweep(
 
 def _load(file: Path | None, given: Sequence[Given]) -> Settings:
     """The settings of a file and of flags, and nobody's environment: a result names its command."""
-    return load(given, {}, file, lambda: (SOME_SERVER,))
+    settings = load(given, {}, file, lambda: (SOME_SERVER,))
+    if settings.policy.kubernetes.autopath:
+        expected = "off: in a replay the programs of all namespaces share a cache"
+        raise ConfigError([Mistake("kubernetes.autopath", "on", expected)])
+    return settings
 
 
 def _changed(settings: Settings) -> dict[str, str]:

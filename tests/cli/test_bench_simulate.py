@@ -115,6 +115,14 @@ def test_a_file_of_settings_is_tried(scenario: str, tmp_path: Path) -> None:
     assert found["total"]["known_right"] < found["total"]["known"]
 
 
+def test_search_lists_are_not_walked_in_a_replay(scenario: str, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("kubernetes: {autopath: on, namespace: ns0}\n")
+    done = run(scenario, "--systems=dnsguard", "--config", str(settings))
+    assert "kubernetes.autopath" in str(done.exception)
+    assert done.exit_code != 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -166,7 +166,8 @@ class Watch:
         asked.reply, asked.answered = octets, now
         query = read_query(asked.data, None, asked.at, asked.stream)
         steps = len(self.engine.autopath.steps(query.key[:-5])) if self.engine.autopath.on else 0
-        most = self.patience() * max(steps, 1)  # each of which is a question of its own
+        # Each is a question of its own, and the first may be asked once more at the end.
+        most = self.patience() * (steps + 1 if steps else 1)
         assert now - asked.at <= most, f"{now - asked.at:.3f} s are too long to wait"
         assert octets[:2] == query.id
         assert octets[12 : 12 + len(query.question)] == query.question
