@@ -56,7 +56,8 @@ def bars(series: Mapping[str, Sequence[int]], every: float, said: str) -> str:
     paths = "".join(
         f'<path class="fill-{name}" d="{"".join(path)}"/>' for name, path in drawn.items() if path
     )
-    peak = f"highest: {most / (group * every):,.1f} a second" if paths else "nothing in this time"
+    nothing = "nothing in this time" if length else "the first sample comes in seconds"
+    peak = f"highest: {most / (group * every):,.1f} a second" if paths else nothing
     return (
         f'<svg class="bars" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}" '
         f'preserveAspectRatio="none"><path class="axis" d="M0 {HEIGHT - 0.5}h{WIDTH}"/>{paths}'
