@@ -80,7 +80,7 @@ class Driver:
             self._flushing = False  # or one error here would be the last that is ever sent
         self._arm()
         drained = self._drained
-        if drained is not None and not drained.done() and not self.engine.asking.flights:
+        if drained is not None and not drained.done() and not self.engine.waited_for:
             drained.set_result(None)
 
     def _empty_outbox(self) -> None:
@@ -201,6 +201,8 @@ class Driver:
     async def stop(self, drain: float, linger: float = 0.0, ours: int = 1) -> None:
         """Take no new queries, let the open ones finish for up to `drain` seconds, then end.
 
+        Only what clients wait for counts, and only where an upstream may still answer: nobody else
+        may listen at this address until this process is gone, least of all in an outage.
         Whatever still waits then is answered from what is remembered, or with SERVFAIL. Clients
         with a connection have `linger` seconds to end it themselves, so that it is not ended while
         a query of theirs is on its way. `ours` is how many processes end with this one.

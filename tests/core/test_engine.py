@@ -258,3 +258,20 @@ def test_after_the_end_nothing_is_under_way() -> None:
     while (due := engine.deadline()) is not None:
         engine.tick(due + 0.001)
     assert replies(engine) == []
+
+
+def test_only_what_clients_wait_for_and_may_get_is_waited_for() -> None:
+    world = World()
+    world.put("web.test", "A", 5, "10.1.0.1")
+    world.resolve("web.test")
+    waited = [world.engine.waited_for]
+    world.behave("silent")
+    world.ask("cold.test")
+    waited.append(world.engine.waited_for)
+    world.advance(3.0)
+    assert world.engine.zones.root.outage
+    world.ask("colder.test")
+    assert world.engine.asking.flights
+    waited.append(world.engine.waited_for)
+    assert waited == [False, True, False]
+    world.finish()

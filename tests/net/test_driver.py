@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 import aiodns
 import pytest
 
+from dnsguard import clock
 from dnsguard.demo.cluster import bind_pair
 from tests.core.build import query
 from tests.net.asking import HOST, Heard, ask, by_id, datagrams
@@ -238,6 +239,23 @@ async def test_the_end_waits_so_long_and_then_answers_what_it_can() -> None:
         await stage.proxy.stop(0.05)
         found = {r.question: (r.rcode, r.ede) for r in await stage.udp.hear(2)}
         assert found == {"cold.test.": ("SERVFAIL", [22]), "known.test.": ("NOERROR", [3])}
+
+
+@on_both_loops
+async def test_the_end_does_not_wait_for_an_upstream_that_is_down_or_for_a_refresh() -> None:
+    """In an outage there is always a question under way, and nobody else listens meanwhile."""
+    async with scene(*PATIENT) as stage:
+        stage.upstream.behave("short-lived")
+        await stage.udp.resolve("known.test")
+        later(2.0)
+        stage.upstream.behave("silent")
+        entry = next(iter(stage.proxy.driver.engine.cache.index.values()))
+        stage.proxy.driver.engine.refreshing.behind(entry, clock.now())
+        stage.proxy.driver.flush()
+        await stage.upstream.until(2)
+        assert stage.proxy.driver.engine.asking.flights
+        async with asyncio.timeout(20.0):
+            await stage.proxy.stop(60.0)
 
 
 @on_both_loops
