@@ -133,6 +133,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="dnsguard with answers on disk, and without.")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--works", default="hits,steady", help="which of them")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--rate", type=float, default=5000.0, help="queries a second, steady")
     options = parser.parse_args()
@@ -153,7 +154,7 @@ def main() -> None:
         samples = []
         for number in range(1, options.rounds + 1):
             count = int(options.rate * (options.seconds + WARM_UP))
-            for work in ("hits", "steady"):
+            for work in options.works.split(","):
                 for server in pair if number % 2 else pair[::-1]:
                     flat_out = work == "hits"
                     task = Task(
