@@ -88,8 +88,8 @@ lock: $(DEV) ## requirements.lock anew: what runs, with hashes (from constraints
 		--output-file build/lock/lock pyproject.toml
 	@build/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url \
 		--no-emit-trusted-host --no-emit-find-links --no-header --constraint constraints.txt \
-		--extra kube --output-file build/lock/image pyproject.toml
-	@{ echo "# What the image runs on: \`dnsguard serve\` and the extra kube, with hashes; written by" \
+		--extra kube --extra shared --output-file build/lock/image pyproject.toml
+	@{ echo "# What the image runs on: \`dnsguard serve\` and the extras kube and shared, with hashes; written by" \
 		"\`make lock\`."; cat build/lock/image; } > requirements-image.lock
 	@{ echo "# What \`dnsguard serve\` runs on, each package with its hashes; written by \`make lock\`."; \
 		echo "#   pip install --require-hashes -r requirements.lock"; cat build/lock/lock; } > requirements.lock

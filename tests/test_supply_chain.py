@@ -80,7 +80,7 @@ def test_the_image_runs_on_what_is_locked_and_tested() -> None:
     image = (ROOT / "requirements-image.lock").read_text(encoding="utf-8")
     versions = dict(re.findall(r"^([\w.-]+)==(\S+)", image, re.MULTILINE))
     assert locked().items() <= versions.items()
-    assert {"aiohttp", "ruamel-yaml"} <= set(versions)
+    assert {"aiohttp", "redis", "ruamel-yaml"} <= set(versions)
     assert all(
         "--hash=sha256:" in part
         for part in re.split(r"^(?=[\w.-]+==)", image, flags=re.MULTILINE)[1:]
