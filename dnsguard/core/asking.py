@@ -78,6 +78,11 @@ class Asking:
         self.policy = policy
         self.sending.obey(policy)
 
+    @property
+    def waited_for(self) -> bool:
+        """True while a client waits for an upstream that may still answer."""
+        return any(f.waiters and f.zone.waits for f in self.flights.values())
+
     # -- replies ----------------------------------------------------------------------------
 
     def answer(self, ask: Ask, data: bytes, now: float) -> bool:

@@ -432,11 +432,6 @@ class Engine:
         """Bring the counters up to date, as before a scrape."""
         self.answering.fold(now)
 
-    @property
-    def waited_for(self) -> bool:
-        """True while a client waits for an upstream that may still answer."""
-        return any(f.waiters and f.zone.waits for f in self.asking.flights.values())
-
     def shutdown(self, now: float) -> None:
         """Answer everything that still waits; what is asked after this is not answered."""
         if self.drill is not None:

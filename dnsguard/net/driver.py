@@ -80,7 +80,7 @@ class Driver:
             self._flushing = False  # or one error here would be the last that is ever sent
         self._arm()
         drained = self._drained
-        if drained is not None and not drained.done() and not self.engine.waited_for:
+        if drained is not None and not drained.done() and not self.engine.asking.waited_for:
             drained.set_result(None)
 
     def _empty_outbox(self) -> None:

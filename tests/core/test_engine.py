@@ -264,14 +264,14 @@ def test_only_what_clients_wait_for_and_may_get_is_waited_for() -> None:
     world = World()
     world.put("web.test", "A", 5, "10.1.0.1")
     world.resolve("web.test")
-    waited = [world.engine.waited_for]
+    waited = [world.engine.asking.waited_for]
     world.behave("silent")
     world.ask("cold.test")
-    waited.append(world.engine.waited_for)
+    waited.append(world.engine.asking.waited_for)
     world.advance(3.0)
     assert world.engine.zones.root.outage
     world.ask("colder.test")
     assert world.engine.asking.flights
-    waited.append(world.engine.waited_for)
+    waited.append(world.engine.asking.waited_for)
     assert waited == [False, True, False]
     world.finish()
