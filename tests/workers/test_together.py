@@ -13,12 +13,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pytest
 from click.testing import CliRunner, Result
 
 from dnsguard.cli.instance import reach
 from dnsguard.cli.main import commands
-from dnsguard.errors import ControlError
 from tests.net.asking import datagrams
 from tests.net.running import Serve, on_a_loop, serve
 from tests.net.upstream import Upstream, address_of
@@ -171,5 +169,3 @@ async def test_pins_without_a_disk(tmp_path: Path) -> None:
             os.kill(children(running.process.pid)[0], signal.SIGKILL)
             await running.said("serves in place of the former", count)
         assert await answers(running, "www.test") == {("NOERROR", PIN)}
-        with pytest.raises(ControlError, match="workers set to 1"):
-            await asyncio.to_thread(ask, place, "drill")
