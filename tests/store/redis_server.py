@@ -111,7 +111,7 @@ class Sentinel(Server):
         self._file.write_text(
             f"port {self.port}\nbind {HOST}\ndir {self.root}\n"
             f"sentinel monitor fleet {HOST} {master.port} 2\n"
-            "sentinel down-after-milliseconds fleet 500\n"
+            "sentinel down-after-milliseconds fleet 1000\n"
             "sentinel failover-timeout fleet 3000\n"
         )
 

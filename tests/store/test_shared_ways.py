@@ -28,7 +28,7 @@ CERTIFICATES = Path(__file__).resolve().parents[1]
 CA = str(CERTIFICATES / "net/certificates/ca.pem")
 KEY = str(CERTIFICATES / "net/certificates/server.pem")  # for dns.test and 127.0.0.1
 STRANGER = str(CERTIFICATES / "kube/certificates/first.pem")  # its own authority, and a key
-PATIENT = 100.0
+PATIENT = 300.0  # Sentinels on a machine that starves them wait half a minute until they act
 
 
 # -- TLS ----------------------------------------------------------------------------------------
