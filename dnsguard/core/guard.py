@@ -121,11 +121,12 @@ class Guard:
 
     def denied(self, key: bytes, pool: Pool, now: float) -> None:
         """Note that a good name was denied."""
-        since = now - self.policy.window
-        self._flips = {name: flip for name, flip in self._flips.items() if flip[0] >= since}
+        flips, since = self._flips, now - self.policy.window
+        while flips and flips[oldest := next(iter(flips))][0] < since:
+            del flips[oldest]
         known = key in self._pools.get(pool, ())
-        _, _, first, known = self._flips.get(key[:-5], (now, pool, now, known))
-        self._flips[key[:-5]] = now, pool, first, known
+        _, _, first, known = flips.pop(key[:-5], (now, pool, now, known))
+        flips[key[:-5]] = now, pool, first, known  # behind the others: the latest is the last
 
     def dispute(self, key: bytes, now: float) -> None:
         """Note that a name is both denied and affirmed."""
@@ -306,19 +307,24 @@ class Guard:
             self.held[key] = None
             self.ever_held += 1
 
-    def healed(self, now: float) -> bool:
-        """True if so many of the denied names are back that doubt is to end.
-
-        That is so when few of them are left, or when what is denied now would not by itself, and by
-        half the measure, be an event: it was deleted while the source was sick.
-        """
+    def back(self, now: float) -> bool:
+        """True if so few of the denied names are left that doubt is to end."""
         if not self.held:
+            return True
+        few = LEAVE_SHARE * self.policy.mass_fraction * self.ever_held
+        return now - self.doubt_since >= self.policy.window and len(self.held) <= few
+
+    def healed(self, now: float) -> bool:
+        """True if doubt is to end: few of the denied names are left, or they are no event any more.
+
+        What is denied now would not by itself, and by half the measure, be an event: it was deleted
+        while the source was sick. To find that out takes a walk through all names that are known.
+        """
+        if self.back(now):
             return True
         if now - self.doubt_since < self.policy.window:
             return False
         fraction = LEAVE_SHARE * self.policy.mass_fraction
-        if len(self.held) <= fraction * self.ever_held:
-            return True
         flips = {n: p for n, (at, p, *_) in self._flips.items() if at >= now - self.policy.window}
         kinds = [({n for n in flips if flips[n] == pool}, (pool,)) for pool in {*flips.values()}]
         return not any(

@@ -111,7 +111,10 @@ class Guarding:
             self.told(key, now)
         if guard.doubt:
             guard.held.pop(key, None)
-            self._leave_if_healed(flight.zone, now)
+            if guard.back(
+                now
+            ):  # anything more is for a round to find out, and not for every answer
+                self._leave_healed(flight.zone, now)
 
     def believes(self, flight: Flight, answer: Answer, old: Entry, now: float) -> bool | None:
         """Whether a denial takes the place of `old`; None if the flight goes on to find out."""
@@ -370,14 +373,14 @@ class Guarding:
             guard.held[key] = None  # behind the others: each in turn
             if zone.waits and zone.room(now) and not held(entry, zone, now):
                 self._refreshing.behind(entry, now)
-        if not self._leave_if_healed(zone, now):
+        if guard.healed(now):
+            self._leave_healed(zone, now)
+        else:
             doubt.at = now + zone.stale.recheck
             self._sending.wheel.set(doubt)
 
-    def _leave_if_healed(self, zone: ZoneState, now: float) -> bool:
+    def _leave_healed(self, zone: ZoneState, now: float) -> None:
         guard = zone.guard
-        if not guard.healed(now):
-            return False
         lasted, total = now - guard.doubt_since, guard.ever_held
         left = self._leave(zone)
         text = (
@@ -385,7 +388,6 @@ class Guarding:
             f"{total - len(left)} of {total} names are back"
         )
         self._out.notices.append(Notice("warning", "trusted", text))
-        return True
 
     def _leave(self, zone: ZoneState) -> list[bytes]:
         assert zone.doubt is not None
