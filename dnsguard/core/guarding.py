@@ -123,7 +123,10 @@ class Guarding:
             return mode == "off" or self.denied(flight, answer, old, now)
         if mode != "enforce" or old.kind is not Kind.NODATA or answer.kind is not Kind.NXDOMAIN:
             return True
-        return not self._stands(flight, now)
+        if self._stands(flight, now):
+            return False
+        self._put_aside(flight.key, old, now)  # it comes back with the addresses, if those do
+        return True
 
     def denied(self, flight: Flight, answer: Answer, old: Entry, now: float) -> bool | None:
         """A good name is denied. True: believe it. False: hold it. None: the flight goes on."""
@@ -294,6 +297,9 @@ class Guarding:
         self._count("believed")
         zone.guard.forget(key, pool_of(old))
         zone.guard.emptied.pop(key, None)
+        self._put_aside(key, old, now)
+
+    def _put_aside(self, key: bytes, old: Entry, now: float) -> None:
         if len(self._asides) >= ASIDE_MAX:
             del self._asides[next(iter(self._asides))]
         self._asides[key] = old, now
@@ -352,9 +358,10 @@ class Guarding:
             entry.zone = zone
             entry.failed, entry.reason = now, "guard"
             self._store(entry, current, now)
-            zone.guard.hold(key)
-            self._count("restored")
-            restored += 1
+            if not entry.kind:
+                zone.guard.hold(key)
+                self._count("restored")
+                restored += 1
         return restored
 
     def _round(self, doubt: Doubt, now: float) -> None:

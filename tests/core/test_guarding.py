@@ -321,6 +321,33 @@ def both_families(given: Policy | None = None) -> World:
     return world
 
 
+def test_what_is_restored_is_restored_in_both_families() -> None:
+    """A name fell before the event was one, and was denied for the family that it has not, too."""
+    world = both_families()
+    world.advance(10.0)
+    world.drop(NAMES[0])
+    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
+    assert world.resolve(NAMES[0], "AAAA").read().rcode == "NXDOMAIN"
+    world.advance(6.0)
+    world.behave("nxdomain")
+    for name in NAMES[1:]:
+        world.resolve(name)
+    assert world.engine.zones.root.state == "doubt"
+    for _ in range(4):
+        assert world.resolve(NAMES[0]).read().rcode == "NOERROR"
+        assert world.resolve(NAMES[0], "AAAA").read().rcode == "NOERROR"
+        world.advance(15.0)
+    assert verdicts(world)["restored"] == 1
+    world.behave("ok")
+    for _ in range(2):
+        world.advance(60.0)
+        for name in NAMES:
+            world.resolve(name)
+    world.advance(60.0)
+    assert world.resolve(NAMES[0], "AAAA").read().rcode == "NXDOMAIN"  # it is gone indeed
+    world.finish()
+
+
 def test_in_doubt_the_other_family_is_not_denied_either() -> None:
     """Or a libc that asks for both would drop the addresses that are held (RFC 8020)."""
     world = both_families()
