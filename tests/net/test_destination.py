@@ -43,6 +43,8 @@ from tests.net.upstream import HELD, Upstream, address_of
 
 ASKED = ["127.0.0.1", "127.0.0.2", "127.1.2.3"]
 
+BIND_TRIES = 20
+
 
 @pytest.mark.parametrize(
     ("host", "all_of_them"),
@@ -146,12 +148,22 @@ async def test_who_may_ask_is_found_by_the_batch_there_too() -> None:
         assert len(running.driver.listeners[0]._welcome) == 1
 
 
+def everywhere_pair() -> tuple[socket.socket, socket.socket]:
+    """Both transports at every address, on one port: any that others use for TCP is passed over."""
+    for _ in range(BIND_TRIES):
+        udp = bind_udp("0.0.0.0", 0)
+        try:
+            return udp, socket.create_server(("0.0.0.0", udp.getsockname()[1]))
+        except OSError:
+            udp.close()
+    raise OSError(f"no port is free for both transports, of {BIND_TRIES}")
+
+
 @on_both_loops
 async def test_our_own_questions_that_come_back_are_known() -> None:
     """What a client is known by is longer here than the address that it asked from."""
-    everywhere = bind_udp("0.0.0.0", 0)
-    port = everywhere.getsockname()[1]
-    pair = everywhere, socket.create_server(("0.0.0.0", port))
+    pair = everywhere_pair()
+    port = pair[0].getsockname()[1]
     async with (
         proxy_on([pair], settings_for([f"127.0.0.1:{port}"])) as running,
         datagrams(port) as client,
