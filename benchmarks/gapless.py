@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import accounting, harness, servers
-from benchmarks.asking import LOOPBACK, ask_all
+from benchmarks.asking import LOOPBACK
 from benchmarks.dnsperf import Load, dnsperf_command, parse_dnsperf
 from benchmarks.harness import Bench, Program, require, run_script, say
 from benchmarks.soak import free_port
@@ -105,7 +105,7 @@ def waiting(pid: int, port: int) -> int:
 def kill_one(bench: Bench, upstream: int, names: Path) -> str:
     port = free_port()
     server = start(bench, "two-workers", port, upstream, "--no-state", "--set", "workers=2")
-    learn(port)
+    harness.learn(server, NAMES)
     load = Loading(port, names, KILL_QPS, "-c", "16")
     load.wait_for_the_moment()
     victim = accounting.children(server.pid)[0]
@@ -129,7 +129,7 @@ def take_over(bench: Bench, upstream: int, names: Path, options: Sequence[str], 
     port = free_port()
     state = ("--state-dir", str(bench.directory / f"state-{turn}"), "--takeover")
     old = start(bench, "old", port, upstream, *state)
-    learn(port)
+    harness.learn(old, NAMES)
     load = Loading(port, names, TAKEOVER_QPS, *options)
     load.wait_for_the_moment()
     new = start(bench, "new", port, upstream, *state)
@@ -140,11 +140,6 @@ def take_over(bench: Bench, upstream: int, names: Path, options: Sequence[str], 
     return f"{text}; the old one ended with {code}"
 
 
-def learn(port: int) -> None:
-    while len(ask_all(port, NAMES)) < len(NAMES):
-        pass  # until it knows them all
-
-
 def main() -> None:
     """Print what each part cost."""
     parser = argparse.ArgumentParser(description="What a kill and a takeover cost in queries.")
@@ -153,8 +148,7 @@ def main() -> None:
     require("nsd", "dnsperf")
     facts = accounting.machine()
     with Bench() as bench:
-        hosts = {f"n{n}": f"10.0.{n >> 8}.{n & 255}" for n in range(len(NAMES))}
-        zone = bench.file("hit.zone", servers.zone_text(ZONE, hosts, 3600))
+        zone = bench.file("hit.zone", servers.zone_text(ZONE, servers.hosts(len(NAMES)), 3600))
         nsd = servers.start_nsd(bench, free_port(), {ZONE: zone})
         names = bench.file("names", "".join(f"{name} A\n" for name in NAMES))
         print(", ".join(f"{key} {value}" for key, value in facts.items()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 
+from benchmarks import harness
 from benchmarks.harness import Program
 from benchmarks.meters import Task
 from benchmarks.peers.peer import Peer
@@ -21,12 +22,12 @@ FIRST_PATIENCE = 12.0  # seconds; BIND takes 10 to give up on its upstream
 
 def stale(stage: Stage, entrant: Entrant, plan: Plan) -> Values:
     with stage.server(entrant) as server:
-        stage.learn(server, HIT_NAMES)
+        harness.learn(server, HIT_NAMES)
         hits = Task(
             server.port, stage.hit_names, plan.seconds, plan.warm_up, outstanding=OUTSTANDING
         )
         fresh = stage.measure(server, hits)
-        stage.learn(server, BRIEF_NAMES)
+        harness.learn(server, BRIEF_NAMES)
         with stage.silence():
             time.sleep(plan.expiry)
             first = first_touch(stage, server)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 
+from benchmarks import harness
 from benchmarks.meters import Result, Task
 from benchmarks.stage import HIT_NAMES, MISS_ZONE, Entrant, Stage
 from benchmarks.works import (
@@ -57,7 +58,7 @@ def hit_tcp(stage: Stage, entrant: Entrant, plan: Plan) -> Values:
 
 def hits(stage: Stage, entrant: Entrant, plan: Plan, tcp: bool) -> Values:
     with stage.server(entrant) as server:
-        stage.learn(server, HIT_NAMES)
+        harness.learn(server, HIT_NAMES)
         task = Task(
             server.port,
             stage.hit_names,
@@ -91,14 +92,14 @@ def mixed(stage: Stage, entrant: Entrant, plan: Plan) -> Values:
     ]
     file = stage.names("mixed.names", names)
     with stage.server(entrant) as server:
-        stage.learn(server, HIT_NAMES)
+        harness.learn(server, HIT_NAMES)
         task = Task(server.port, file, plan.seconds, plan.warm_up, outstanding=OUTSTANDING)
         return counted(stage.measure(server, task))
 
 
 def steady(stage: Stage, entrant: Entrant, plan: Plan) -> Values:
     with stage.server(entrant) as server:
-        stage.learn(server, HIT_NAMES)
+        harness.learn(server, HIT_NAMES)
         task = Task(server.port, stage.hit_names, plan.steady_seconds, plan.warm_up, qps=STEADY_QPS)
         result = stage.measure(server, task)
     return counted(result) | in_microseconds(result)

@@ -32,6 +32,11 @@ def zone_text(origin: str, records: Mapping[str, str], ttl: int, serial: int = 1
     return "\n".join(lines) + "\n"
 
 
+def hosts(count: int) -> dict[str, str]:
+    """So many owners and their addresses: n0 is at 10.0.0.0, n256 at 10.0.1.0."""
+    return {f"n{number}": f"10.0.{number >> 8}.{number & 255}" for number in range(count)}
+
+
 def nsd_config(directory: Path, port: int, zones: Mapping[str, Path]) -> str:
     """One server process that needs no rights and leaves nothing outside `directory`."""
     text = f"""\

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import accounting, harness, servers
-from benchmarks.asking import ask, ask_all, stub
+from benchmarks.asking import ask, stub
 from benchmarks.harness import Bench, Broken, Program
 from benchmarks.meters import Meter, Result, Task
 from benchmarks.peers.peer import Peer
@@ -29,7 +29,6 @@ HIT_NAMES = [f"n{number}.{HIT_ZONE}" for number in range(1000)]
 BRIEF_NAMES = [f"n{number}.{BRIEF_ZONE}" for number in range(1000)]
 TTL, BRIEF_TTL = 3600, 2
 ENTRIES = 1_000_000
-LEARN_SECONDS = 10.0
 START_POLL = 0.002
 
 
@@ -75,8 +74,8 @@ class Stage:
 
     def _start_nsd(self) -> Program:
         def numbered(zone: str, ttl: int) -> Path:
-            hosts = {f"n{n}": f"10.0.{n >> 8}.{n & 255}" for n in range(len(HIT_NAMES))}
-            return self.bench.file(f"{zone}.zone", servers.zone_text(zone, hosts, ttl))
+            text = servers.zone_text(zone, servers.hosts(len(HIT_NAMES)), ttl)
+            return self.bench.file(f"{zone}.zone", text)
 
         wild = servers.zone_text(MISS_ZONE, {"*": "192.0.2.1"}, TTL)
         zones = {
@@ -131,19 +130,6 @@ class Stage:
             raise Broken(f"no answer after its start:\n{program.tail()}")
         finally:
             program.kill()
-
-    def learn(self, server: Program, names: Sequence[str]) -> None:
-        """Ask until the server has answered every name.
-
-        In the form that the load has too, without EDNS: some keep their answers by the whole query.
-        """
-        left = list(names)
-        deadline = time.monotonic() + LEARN_SECONDS
-        while left and time.monotonic() < deadline:
-            replies = ask_all(server.port, left, edns=False)
-            left = [n for n in left if n not in replies or replies[n].rcode != "NOERROR"]
-        if left:
-            raise Broken(f"it does not answer {len(left)} of {len(names)} names, as {left[0]}")
 
     def measure(self, server: Program, task: Task) -> Result:
         result = self.meter.run(task, lambda: accounting.group_cpu_seconds({server.pid}))

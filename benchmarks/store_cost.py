@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import accounting, harness, reporting, servers
-from benchmarks.asking import LOOPBACK, ask_all
+from benchmarks.asking import LOOPBACK
 from benchmarks.harness import Bench, Program, require, run_script, say
 from benchmarks.meters import OwnMeter, Task
 from benchmarks.soak import free_port
@@ -76,8 +76,7 @@ def start(bench: Bench, label: str, upstream: int, cpu: int | None) -> Server:
     keep = ["--state-dir", str(bench.directory / "state")] if label == ON else ["--no-state"]
     program = bench.start(label.replace(" ", "-"), [*command, *keep], port, cpu)
     harness.await_answer(program, HIT_NAMES[0])
-    while len(ask_all(port, [*HIT_NAMES, *BRIEF_NAMES])) < len(HIT_NAMES) + len(BRIEF_NAMES):
-        pass  # until it has learned them all
+    harness.learn(program, [*HIT_NAMES, *BRIEF_NAMES])
     return Server(label, program, admin)
 
 
@@ -140,10 +139,10 @@ def main() -> None:
     require("nsd", "taskset")
     facts = accounting.machine()
     with Bench() as bench:
-        brief = {f"n{n}": f"10.0.{n >> 8}.{n & 255}" for n in range(len(BRIEF_NAMES))}
+        hosts = servers.hosts(len(BRIEF_NAMES))
         zones = {
-            HIT_ZONE: servers.zone_text(HIT_ZONE, brief, TTL),
-            BRIEF_ZONE: servers.zone_text(BRIEF_ZONE, brief, BRIEF_TTL),
+            HIT_ZONE: servers.zone_text(HIT_ZONE, hosts, TTL),
+            BRIEF_ZONE: servers.zone_text(BRIEF_ZONE, hosts, BRIEF_TTL),
             NEW_ZONE: servers.zone_text(NEW_ZONE, {"*": "192.0.2.1"}, TTL),
         }
         files = {zone: bench.file(f"{zone}.zone", text) for zone, text in zones.items()}

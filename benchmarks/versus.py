@@ -94,8 +94,7 @@ def start_peer(bench: Bench, name: str, upstream: int, cpu: int | None) -> list[
 def start_servers(bench: Bench, options: argparse.Namespace) -> list[Program]:
     """The servers to be measured, and NSD behind them."""
     front, back = (0, 1) if options.pin else (None, None)
-    hits = {f"n{number}": f"10.0.{number >> 8}.{number & 255}" for number in range(HIT_NAMES)}
-    wild = {"*": MISS_ADDRESS}
+    hits, wild = servers.hosts(HIT_NAMES), {"*": MISS_ADDRESS}
     zones = {
         HIT_ZONE: bench.file("hit.zone", servers.zone_text(HIT_ZONE, hits, TTL)),
         MISS_ZONE: bench.file("miss.zone", servers.zone_text(MISS_ZONE, wild, TTL)),

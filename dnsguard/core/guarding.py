@@ -111,9 +111,8 @@ class Guarding:
             self.told(key, now)
         if guard.doubt:
             guard.held.pop(key, None)
-            if guard.back(
-                now
-            ):  # anything more is for a round to find out, and not for every answer
+            # Anything more is for a round to find out, and not for every answer.
+            if guard.back(now):
                 self._leave_healed(flight.zone, now)
 
     def believes(self, flight: Flight, answer: Answer, old: Entry, now: float) -> bool | None:
