@@ -38,6 +38,7 @@ from dnsguard.core.schema import schema_of
 from dnsguard.core.sending import Chance
 from dnsguard.core.staleness import Verdict, judge, until
 from dnsguard.core.unanswered import NEVER_ANSWERED, TTL_ZERO, Unanswered
+from dnsguard.core.watching import Watch
 from dnsguard.core.wire import (
     NOTIMP,
     REFUSED,
@@ -397,7 +398,7 @@ class Engine:
                     self._give_up_waiting(thing, now)
             elif isinstance(thing, Server):
                 self.asking.probe(thing, now)
-            elif isinstance(thing, Inquiry | Doubt):
+            elif isinstance(thing, Inquiry | Watch | Doubt):
                 self.guarding.due(thing, now)
             elif isinstance(thing, Search):
                 assert self.elsewhere is not None

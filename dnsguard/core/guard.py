@@ -42,9 +42,15 @@ LIAR_NAMES, LIAR_SECONDS = 2, 60.0  # so many disputed so lately: the replica li
 # Where so few names are known that `mass_min` may never be reached, as beside one pod: all of them,
 # if they are so many, of so many Services. One Deployment that is scaled to zero is one Service.
 WHOLE_MIN, WHOLE_SERVICES = 3, 2
+# Where there are but two, it is enough that they fall in the same moment, and not as all that is
+# known of a namespace while others stand.
+PAIR_SECONDS = 2.5
 TURNED_SHARE = 0.5  # of what was heard since, that is denied: a source that has turned
 ELSEWHERE_MIN = 2  # names of other namespaces than the one that loses most, for it to be an event
 LEAVE_SHARE = 0.5  # of mass_fraction: what may still be denied when doubt ends, lest it flap
+# Half of what was denied is back, and of the rest, each of which was asked for twice, nobody has
+# followed for so long: they were deleted meanwhile, and must not keep the zone in doubt.
+RETURNED_SHARE, QUIET_SECONDS = 0.5, 300.0
 NAMESPACE, SERVICE = 2, 3  # labels below the cluster's domain: web.shop.svc
 A, AAAA = b"\0\x01", b"\0\x1c"  # types, as in a key
 _API_SERVER = name_octets("kubernetes.default.svc")[:-1]  # every cluster has it, for good
@@ -80,6 +86,8 @@ class Guard:
         self.doubt_since = float("-inf")
         self.held: dict[bytes, None] = {}  # keys that are denied and not believed to be gone
         self.ever_held = 0  # how many there have been in this doubt
+        self.returned_at = float("-inf")  # when one of them came back last
+        self.asked_since = 0  # how many questions for the others have come to nothing since
         self.suspected_at = float("-inf")  # when it was last said what enforce would do
         self._pools: dict[Pool, dict[bytes, float]] = {}  # key: when it was last affirmed
         # name: when it was denied last, its pool, when first, and if it had been affirmed before
@@ -150,7 +158,7 @@ class Guard:
         name = key[:-5]
         if name in self.canaries:
             return f"the canary {name_text(name)} is denied"
-        flips = {n: p for n, (at, p, *_) in self._flips.items() if at >= now - self.policy.window}
+        flips = self._lately(now)
         alike = {n for n, p in flips.items() if p == pool}
         if len(flips) < self.policy.mass_min:
             return self._whole(alike, (pool,)) or self._whole(set(flips), self._pools)
@@ -168,14 +176,32 @@ class Guard:
         nobody can tell what others like it there are.
         """
         known = {name for name in flipped if self._flips[name][3]}
-        if len(known) < WHOLE_MIN or not flipped.issuperset(
-            key[:-5] for key in self._recent(pools, NEVER)
-        ):
-            return ""
         if len({self.group(name, SERVICE) for name in known}) < WHOLE_SERVICES:
+            return ""
+        if not flipped.issuperset(key[:-5] for key in self._recent(pools, NEVER)):
+            return ""
+        if len(known) < WHOLE_MIN and not self._pair(known):
             return ""
         example = name_text(min(known))
         return f"all {len(known)} names like them that are known are denied, {example} for one"
+
+    def _pair(self, names: set[bytes]) -> bool:
+        """True if two names fell in the same moment, and not with all that is known beside them."""
+        one, other = (self._flips[name][2] for name in names)
+        if abs(one - other) > PAIR_SECONDS:
+            return False
+        groups = set(map(self.group, names))
+        stand = {
+            self.group(key[:-5])
+            for key in self._recent(self._pools, NEVER)
+            if key[:-5] not in self._flips
+        }
+        return len(groups) > 1 or groups <= stand or not stand
+
+    def _lately(self, now: float) -> dict[bytes, Pool]:
+        """Return the names that were denied within the window, and their pools."""
+        since = now - self.policy.window
+        return {name: pool for name, (at, pool, *_) in self._flips.items() if at >= since}
 
     def _turned(self, now: float) -> str:
         """Return why the source has turned: of all that it has said lately, most is a denial.
@@ -300,12 +326,25 @@ class Guard:
         """Go into doubt."""
         self.doubt, self.doubt_since = True, now
         self.held, self.ever_held = {}, 0
+        self.returned_at, self.asked_since = now, 0
 
     def hold(self, key: bytes) -> None:
         """Do not believe that this name is gone."""
         if key not in self.held:
             self.held[key] = None
             self.ever_held += 1
+
+    def returned(self, key: bytes, now: float) -> None:
+        """Note that a name that may be held has an answer again."""
+        if key in self.held:
+            del self.held[key]
+            self.returned_at, self.asked_since = now, 0
+
+    def left_behind(self, now: float) -> bool:
+        """True if the names that are still denied seem to be no victims, but deleted."""
+        few = len(self.held) <= (1 - RETURNED_SHARE) * self.ever_held
+        asked = self.asked_since >= 2 * len(self.held)
+        return few and asked and now - self.returned_at >= QUIET_SECONDS
 
     def back(self, now: float) -> bool:
         """True if so few of the denied names are left that doubt is to end."""
@@ -325,7 +364,7 @@ class Guard:
         if now - self.doubt_since < self.policy.window:
             return False
         fraction = LEAVE_SHARE * self.policy.mass_fraction
-        flips = {n: p for n, (at, p, *_) in self._flips.items() if at >= now - self.policy.window}
+        flips = self._lately(now)
         kinds = [({n for n in flips if flips[n] == pool}, (pool,)) for pool in {*flips.values()}]
         return not any(
             self._mass(flipped, pools, fraction, now) or self._whole(flipped, pools)

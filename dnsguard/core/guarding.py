@@ -1,12 +1,14 @@
 """What the guard does about a good name that is denied: look again, ask others, hold, restore.
 
 A denial of what was good is not stored at once. The same question goes to another upstream, or to
-the same one over the other transport, and a few names like it are asked for as well. If they stand,
-the name is believed to be gone, six round trips after it was asked for; if they are denied too,
-the zone goes into *doubt*: its last-known-good answers are served for every name that is denied,
-and for those that were believed to be gone a moment ago, until they come back, `guard.max_hold`
-has run out, or an operator has decided. To hold a name costs nothing new: it is a refresh that has
-failed, tried again after `stale.recheck`, and it dies when it would have died (RFC 8767).
+the same one over the other transport, and a few names like it are asked for as well, now and for a
+while (see `watching`). If they stand, the name is believed to be gone: six round trips after it was
+asked for, or, if it was good until a moment ago, once its TTL has been over for `PATIENCE` seconds.
+If they are denied too, the zone goes into *doubt*: its last-known-good answers are served for every
+name that is denied, and for those that were believed to be gone a moment ago, until they come back,
+`guard.max_hold` has run out, or an operator has decided. To hold a name costs nothing new: it is a
+refresh that has failed, tried again after `stale.recheck`, and it dies when it would have died
+(RFC 8767).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from dnsguard.core.refreshing import Refreshing
 from dnsguard.core.reply import span
 from dnsguard.core.sending import Chance, Sending
 from dnsguard.core.staleness import held
+from dnsguard.core.watching import Watch, Watching
 from dnsguard.core.wire import name_text
 from dnsguard.core.zones import ZoneState
 
@@ -32,6 +35,11 @@ if TYPE_CHECKING:
     from dnsguard.core.guard import Guard
 
 INQUIRY_SECONDS = 2.0  # for the samples' answers; with a client's TTL well below TTL + 5 s
+# A name that was affirmed within its TTL is held for so long past it, as an event may be about to
+# show, or the name only be restarted. It is masked for no longer than TTL + 5 s, whenever it was
+# deleted; whoever asks for it later than that is told at once.
+PATIENCE = 4.0
+SETTLING = 10.0  # after an outage, for which an upstream may not know everything again
 ASIDE_MAX = 4096  # believed deletions that can be taken back
 ASIDE_WINDOWS = 2  # for so many windows: an event shows within one
 ROUND_MAX = 16  # names in doubt that are asked for every `stale.recheck`, beside clients' own
@@ -82,7 +90,7 @@ class Guarding:
         self._cache = cache
         self._sending = sending
         self._refreshing = refreshing
-        self._chance = chance
+        self.watching = Watching(cache, sending, refreshing, chance)
         self._out = out
         self._counters = counters
         self._store = store
@@ -110,7 +118,7 @@ class Guarding:
             self._end(key)
             self.told(key, now)
         if guard.doubt:
-            guard.held.pop(key, None)
+            guard.returned(key, now)
             # Anything more is for a round to find out, and not for every answer.
             if guard.back(now):
                 self._leave_healed(flight.zone, now)
@@ -146,9 +154,12 @@ class Guarding:
             return False
         flight.denial = answer, now
         flight.looks += 1
-        if guard.policy.second_look and key not in self.inquiries:
-            self._ask_samples(flight, pool, now)
-        if flight.looks < guard.looks(key, now):
+        inquiry = self.inquiries.get(key)
+        if guard.policy.second_look and inquiry is None:
+            inquiry = self._inquire(key, self.watching.sample(zone, key, pool, now), now)
+        # Whoever waits for its patience to end has been looked at often enough.
+        seen = inquiry is not None and inquiry.denial is not None
+        if not seen and flight.looks < guard.looks(key, now):
             self._look_again(flight, now)
             return None
         return self._confirmed(zone, key, flight.denial, old, now)
@@ -200,19 +211,10 @@ class Guarding:
             stream = server.streams or (flight.looks == 1 and not server.stream_health.dead)
         self._sending.send(flight, server, stream, now)
 
-    def _ask_samples(self, flight: Flight, pool: tuple[int, ...], now: float) -> None:
-        zone, key = flight.zone, flight.key
-        inquiry = Inquiry(key, set(), now)
-        for other in zone.guard.samples(key, pool, self._chance, now):
-            entry = self._cache.get(other)
-            if entry is None or entry.kind or entry.zone is not zone or now >= entry.dies():
-                zone.guard.forget(other, pool)
-            elif zone.room(now) and not held(entry, zone, now):
-                self._refreshing.behind(entry, now)
-                if other in self._sending.flights:
-                    inquiry.waits.add(other)
-        self.inquiries[key] = inquiry
+    def _inquire(self, key: bytes, waits: set[bytes], now: float) -> Inquiry:
+        inquiry = self.inquiries[key] = Inquiry(key, waits, now)
         self._sending.wheel.set(inquiry)
+        return inquiry
 
     def _confirmed(
         self, zone: ZoneState, key: bytes, denial: tuple[Answer, float], old: Entry, now: float
@@ -229,6 +231,14 @@ class Guarding:
             return False
         if denial[0].kind is Kind.NODATA and self._emptied(zone, key, now):
             return False
+        if zone.guard.policy.second_look:
+            self.watching.begin(zone, key, pool_of(old), now)
+            patient = max(old.expires + PATIENCE, zone.recovered + SETTLING)
+            if now < patient:
+                inquiry = inquiry or self._inquire(key, set(), now)
+                inquiry.denial, inquiry.at = denial, patient
+                self._sending.wheel.set(inquiry)
+                return False
         self._believe(zone, key, old, now)
         return True
 
@@ -277,10 +287,12 @@ class Guarding:
         if inquiry is not None:
             inquiry.over = True
 
-    def due(self, thing: Inquiry | Doubt, now: float) -> None:
-        """Do what is due for an inquiry or a zone in doubt."""
+    def due(self, thing: Inquiry | Watch | Doubt, now: float) -> None:
+        """Do what is due for an inquiry, a watched name or a zone in doubt."""
         if isinstance(thing, Inquiry):
             self._conclude(thing, now)
+        elif isinstance(thing, Watch):
+            self.watching.due(thing, now)
         else:
             self._round(thing, now)
 
@@ -378,9 +390,14 @@ class Guarding:
                 continue  # there is nothing left to hold
             guard.held[key] = None  # behind the others: each in turn
             if zone.waits and zone.room(now) and not held(entry, zone, now):
+                guard.asked_since += 1
                 self._refreshing.behind(entry, now)
         if guard.healed(now):
             self._leave_healed(zone, now)
+        elif guard.left_behind(now):
+            total = guard.ever_held
+            why = f"{total - len(guard.held)} of {total} names are back and no other has followed"
+            self._accept(zone, f"{why} for {span(now - guard.returned_at)}", now)
         else:
             doubt.at = now + zone.stale.recheck
             self._sending.wheel.set(doubt)

@@ -59,6 +59,28 @@ def test_few_denials_are_deletions() -> None:
         assert not watching.suspicion(denied, POOL, NOW + n)
 
 
+def pair(namespaces: tuple[str, str], apart: float, *stand: str) -> str:
+    """What is said of two names, all that are known of their kind, that fall within a while."""
+    watching = guard()
+    for other in stand:
+        watching.affirmed(key(f"other.{other}.svc.cluster.local"), OTHER, NOW)
+    one, two = (key(f"n{n}.{space}.svc.cluster.local") for n, space in enumerate(namespaces))
+    watching.affirmed(one, POOL, NEVER)
+    watching.affirmed(two, POOL, NEVER)
+    watching.denied(one, POOL, NOW)
+    assert not watching.suspicion(one, POOL, NOW)
+    watching.denied(two, POOL, NOW + apart)
+    return watching.suspicion(two, POOL, NOW + apart)
+
+
+def test_where_two_are_known_it_is_an_event_if_they_fall_in_the_same_moment() -> None:
+    assert pair(("one", "two"), 2.0, "three").startswith("all 2 names like them")
+    assert pair(("one", "one"), 2.0, "one", "two"), "their namespace is still there"
+    assert pair(("one", "one"), 2.0), "nothing is known beside them"
+    assert not pair(("one", "one"), 2.0, "two"), "a namespace was deleted"
+    assert not pair(("one", "two"), 3.0, "three"), "they fell one after the other"
+
+
 def test_where_few_names_are_known_all_of_them_are_an_event() -> None:
     """A pod that knows three headless names, and a hundred Services that stand."""
     watching = guard()
@@ -68,7 +90,7 @@ def test_where_few_names_are_known_all_of_them_are_an_event() -> None:
         watching.affirmed(known, POOL, NEVER)
     for denied in names(2):
         watching.denied(denied, POOL, NOW)
-        assert not watching.suspicion(denied, POOL, NOW)
+        assert not watching.suspicion(denied, POOL, NOW)  # there is a third
     watching.denied(names(3)[2], POOL, NOW)
     assert watching.suspicion(names(3)[2], POOL, NOW).startswith(
         "all 3 names like them that are known are denied, n0.shop"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 from typing import Literal
 
 import pytest
 
-from dnsguard.core import guarding as module
+from dnsguard.core import guarding as module, watching
+from dnsguard.core.guard import QUIET_SECONDS
 from dnsguard.core.learned import Learned
 from dnsguard.core.policy import GuardPolicy, Policy, StalePolicy, Upstream, Zone
+from dnsguard.core.watching import ROUNDS
 from tests.core.watch import Asked
 from tests.core.world import World, one_zone
 
@@ -131,7 +134,7 @@ def test_a_name_that_one_of_two_replicas_denies_stays() -> None:
     world.behave("ok")
     world.advance(7.0)
     world.resolve(NAMES[0])
-    world.advance(1.0)
+    world.advance(module.PATIENCE)
     assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
 
 
@@ -153,7 +156,7 @@ def test_believed_deletions_that_come_back_late_are_no_dispute() -> None:
     assert world.engine.zones.root.guard._disputed
 
 
-def test_a_denial_while_it_is_still_fresh_changes_nothing_yet() -> None:
+def test_a_denial_while_it_is_still_fresh_is_believed_in_time() -> None:
     world = World(replace(policy(), keep_fresh=()))
     world.put(NAMES[0], "A", 100, "10.244.1.1")
     for _ in range(3):
@@ -161,7 +164,9 @@ def test_a_denial_while_it_is_still_fresh_changes_nothing_yet() -> None:
     world.advance(95.0)
     world.behave("nxdomain")
     assert codes(world.resolve(NAMES[0])) == []  # and is refreshed ahead
-    world.advance(0.01)
+    world.advance(5.0 + module.PATIENCE - 0.1)
+    assert codes(world.resolve(NAMES[0])) == [3]
+    world.advance(0.2)
     assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
 
 
@@ -192,6 +197,46 @@ def test_what_dies_in_doubt_is_held_no_longer() -> None:
     assert world.engine.zones.root.state == "normal"
     assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
     world.finish()
+
+
+def test_what_was_deleted_meanwhile_does_not_keep_up_doubt() -> None:
+    """Half are back. The rest look like victims, and go on to, until they have been long enough."""
+    names = [f"n{n}.{space}.svc.cluster.local" for space in ("one", "two") for n in range(10)]
+    world = known(names=names)
+    world.behave("nxdomain")
+    for name in names:
+        world.resolve(name)
+    world.advance(60.0)
+    assert world.engine.zones.root.state == "doubt"
+    for name in names[5:15]:
+        world.drop(name)
+    world.behave("ok")
+    world.advance(QUIET_SECONDS - 10.0)
+    assert world.engine.zones.root.state == "doubt"
+    assert codes(world.resolve(names[5])) == [3]
+    world.advance(30.0)
+    assert world.engine.zones.root.state == "normal"
+    assert world.said("10 of 20 names are back and no other has followed for 5")
+    for name in names:
+        world.advance(6.0)
+        rcode = world.resolve(name).read().rcode
+        assert rcode == ("NXDOMAIN" if name in names[5:15] else "NOERROR")
+    assert world.engine.zones.root.state == "normal"
+    world.finish()
+
+
+def test_victims_that_are_not_back_by_half_are_held_for_longer() -> None:
+    names = [f"n{n}.{space}.svc.cluster.local" for space in ("one", "two") for n in range(10)]
+    world = known(names=names)
+    world.behave("nxdomain")
+    for name in names:
+        world.resolve(name)
+    for name in names[4:16]:
+        world.drop(name)
+    world.behave("ok")
+    world.advance(3 * QUIET_SECONDS)
+    assert world.engine.zones.root.state == "doubt"
+    assert codes(world.resolve(names[5])) == [3]
 
 
 def test_doubt_goes_on_through_new_settings() -> None:
@@ -405,3 +450,43 @@ def test_only_a_guard_that_holds_keeps_the_other_family(mode: Literal["observe",
     world.advance(20.0)
     world.behave("nxdomain")
     assert world.resolve(NAMES[0], "AAAA").read().rcode == "NXDOMAIN"
+
+
+def test_a_denied_name_is_asked_for_again_for_a_while() -> None:
+    world = known()
+    world.upstreams["10.0.0.53:53"].negative_ttl = 60
+    world.drop(NAMES[0])
+    world.resolve(NAMES[0])
+    world.advance(1.0)
+    asked = len(world.engine.guarding.watching.watches)
+    before = world.packets()
+    world.advance(20.0)
+    again = world.packets() - before
+    assert asked == 1
+    assert not world.engine.guarding.watching.watches
+    assert len(ROUNDS) < again <= len(ROUNDS) * (1 + ceil(1 / GuardPolicy().mass_fraction))
+
+
+def test_in_an_outage_nobody_asks_for_what_was_denied() -> None:
+    world = known()
+    world.drop(NAMES[0])
+    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
+    world.behave("silent")
+    for name in NAMES[1:]:
+        world.resolve(name)
+    world.advance(1.1)
+    assert world.engine.zones.root.outage
+    before = world.packets(probes=False)
+    world.advance(20.0)
+    assert world.packets(probes=False) == before
+    assert not world.engine.guarding.watching.watches
+
+
+def test_what_is_watched_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "WATCHES_MAX", 2)
+    world = known()
+    for name in NAMES[:3]:
+        world.drop(name)
+        world.resolve(name)
+    assert len(world.engine.guarding.watching.watches) == 2
+    world.finish()

@@ -262,7 +262,8 @@ class Watch:
             evicted = kept is not None and self.engine.cache.get(key) is not kept
             inquiries = self.engine.guarding.inquiries.values()
             sample = any(key in inquiry.waits for inquiry in inquiries)
-            assert ask.probe or sample or evicted or now >= closed - 1e-6, (
+            watched = key in self.engine.guarding.watching.watches
+            assert ask.probe or sample or watched or evicted or now >= closed - 1e-6, (
                 f"asked {closed - now:.3f} s before the pause after its failure ended"
             )
         if not ask.probe:
