@@ -127,7 +127,7 @@ pictures: $(DEV) ## the pictures of the README anew, ten minutes of real runs (c
 shared: $(DEV) ## the store that a fleet shares, with a real redis-server (which it needs)
 	@$(BIN)/python -m pytest -q -m shared -o faulthandler_timeout=600
 
-soak: $(DEV) ## 20 minutes of load, kills and outages, all answers checked (ARGS="--minutes 60 --rate 300")
+soak: $(DEV) ## 30 minutes of load, kills and outages, all answers checked (ARGS="--minutes 60 --rate 300")
 	@$(BIN)/python benchmarks/soak.py $(ARGS)
 
 lint: $(DEV) ## ruff, its formatter and mypy --strict; changes nothing

@@ -9,7 +9,7 @@ or failed while the server was up, a name that had been written and is not known
 worker that is not replaced, and a server whose memory, descriptors, disk or waits grow from life to
 life. Queries that a killed worker had not answered yet go with it; they are counted by themselves.
 
-    make soak            # 20 minutes
+    make soak            # 30 minutes
     make soak ARGS="--minutes 60 --rate 300"
     make soak ARGS="--workers 2"
 """
@@ -428,7 +428,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Kills and outages under load, all answers checked."
     )
-    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--rate", type=float, default=QPS, help="queries a second (%(default)s)")
     chosen = parser.parse_args()
