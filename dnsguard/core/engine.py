@@ -25,7 +25,7 @@ from dnsguard.core.elsewhere import Elsewhere, Search
 from dnsguard.core.entry import Entry
 from dnsguard.core.failures import Failures
 from dnsguard.core.flights import PROBING, Ask, Flight
-from dnsguard.core.guarding import Doubt, Guarding, Inquiry
+from dnsguard.core.guarding import Guarding, Pending
 from dnsguard.core.keeping import Keep
 from dnsguard.core.learned import Learned
 from dnsguard.core.loops import Loops
@@ -38,7 +38,6 @@ from dnsguard.core.schema import schema_of
 from dnsguard.core.sending import Chance
 from dnsguard.core.staleness import Verdict, judge, until
 from dnsguard.core.unanswered import NEVER_ANSWERED, TTL_ZERO, Unanswered
-from dnsguard.core.watching import Watch
 from dnsguard.core.wire import (
     NOTIMP,
     REFUSED,
@@ -398,7 +397,7 @@ class Engine:
                     self._give_up_waiting(thing, now)
             elif isinstance(thing, Server):
                 self.asking.probe(thing, now)
-            elif isinstance(thing, Inquiry | Watch | Doubt):
+            elif isinstance(thing, Pending):
                 self.guarding.due(thing, now)
             elif isinstance(thing, Search):
                 assert self.elsewhere is not None

@@ -73,6 +73,9 @@ class Doubt:
         self.over = False
 
 
+Pending = Inquiry | Watch | Doubt  # what has its time in the wheel
+
+
 class Guarding:
     """The guard of all zones. `store` keeps an answer that is believed."""
 
@@ -287,7 +290,7 @@ class Guarding:
         if inquiry is not None:
             inquiry.over = True
 
-    def due(self, thing: Inquiry | Watch | Doubt, now: float) -> None:
+    def due(self, thing: Pending, now: float) -> None:
         """Do what is due for an inquiry, a watched name or a zone in doubt."""
         if isinstance(thing, Inquiry):
             self._conclude(thing, now)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import ceil
 from typing import Literal
 
 import pytest
 
-from dnsguard.core import guarding as module, watching
+from dnsguard.core import guarding as module
 from dnsguard.core.guard import QUIET_SECONDS
 from dnsguard.core.learned import Learned
 from dnsguard.core.policy import GuardPolicy, Policy, StalePolicy, Upstream, Zone
-from dnsguard.core.watching import ROUNDS
 from tests.core.watch import Asked
 from tests.core.world import World, one_zone
 
@@ -450,43 +448,3 @@ def test_only_a_guard_that_holds_keeps_the_other_family(mode: Literal["observe",
     world.advance(20.0)
     world.behave("nxdomain")
     assert world.resolve(NAMES[0], "AAAA").read().rcode == "NXDOMAIN"
-
-
-def test_a_denied_name_is_asked_for_again_for_a_while() -> None:
-    world = known()
-    world.upstreams["10.0.0.53:53"].negative_ttl = 60
-    world.drop(NAMES[0])
-    world.resolve(NAMES[0])
-    world.advance(1.0)
-    asked = len(world.engine.guarding.watching.watches)
-    before = world.packets()
-    world.advance(20.0)
-    again = world.packets() - before
-    assert asked == 1
-    assert not world.engine.guarding.watching.watches
-    assert len(ROUNDS) < again <= len(ROUNDS) * (1 + ceil(1 / GuardPolicy().mass_fraction))
-
-
-def test_in_an_outage_nobody_asks_for_what_was_denied() -> None:
-    world = known()
-    world.drop(NAMES[0])
-    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
-    world.behave("silent")
-    for name in NAMES[1:]:
-        world.resolve(name)
-    world.advance(1.1)
-    assert world.engine.zones.root.outage
-    before = world.packets(probes=False)
-    world.advance(20.0)
-    assert world.packets(probes=False) == before
-    assert not world.engine.guarding.watching.watches
-
-
-def test_what_is_watched_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "WATCHES_MAX", 2)
-    world = known()
-    for name in NAMES[:3]:
-        world.drop(name)
-        world.resolve(name)
-    assert len(world.engine.guarding.watching.watches) == 2
-    world.finish()
