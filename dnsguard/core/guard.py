@@ -51,6 +51,9 @@ LEAVE_SHARE = 0.5  # of mass_fraction: what may still be denied when doubt ends,
 # Half of what was denied is back, and of the rest, each of which was asked for twice, nobody has
 # followed for so long: they were deleted meanwhile, and must not keep the zone in doubt.
 RETURNED_SHARE, QUIET_SECONDS = 0.5, 300.0
+# A judgement that found nothing stands until so many more names are denied, for so long: it walks
+# through all names that are known, which many deletions at once would make it do for each.
+CALM_GROWTH, CALM_SECONDS = 1.1, 0.1
 NAMESPACE, SERVICE = 2, 3  # labels below the cluster's domain: web.shop.svc
 A, AAAA = b"\0\x01", b"\0\x1c"  # types, as in a key
 _API_SERVER = name_octets("kubernetes.default.svc")[:-1]  # every cluster has it, for good
@@ -95,6 +98,8 @@ class Guard:
         self._disputed: dict[bytes, float] = {}
         self.emptied: dict[bytes, float] = {}  # keys whose addresses are gone, and since when
         self._asked: list[float] = []  # when samples were asked for
+        # Below so many denials, and until when, nothing is to be found among names like these.
+        self._calm: dict[Pool, tuple[int, float]] = {}
 
     def obeying(self, other: Guard) -> Guard:
         """Return this guard, which obeys the settings of `other` from now on."""
@@ -158,16 +163,24 @@ class Guard:
         name = key[:-5]
         if name in self.canaries:
             return f"the canary {name_text(name)} is denied"
+        fewer, until = self._calm.get(pool, (0, NEVER))
+        if len(self._flips) < fewer and now < until:
+            return ""
         flips = self._lately(now)
         alike = {n for n, p in flips.items() if p == pool}
         if len(flips) < self.policy.mass_min:
             return self._whole(alike, (pool,)) or self._whole(set(flips), self._pools)
         fraction = self.policy.mass_fraction
-        return (
+        reason = (
             self._mass(alike, (pool,), fraction, now)
             or self._mass(set(flips), self._pools, fraction, now)
             or self._turned(now)
         )
+        if not reason:
+            if len(self._calm) >= POOLS_MAX:
+                self._calm.clear()
+            self._calm[pool] = ceil(CALM_GROWTH * len(flips)), now + CALM_SECONDS
+        return reason
 
     def _whole(self, flipped: set[bytes], pools: Iterable[Pool]) -> str:
         """Return why the source is sick: so few names are known, and all of them are denied.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,30 @@ def test_names_are_alike_whose_addresses_lie_near(
     asked = build.query("web.test", rtype)
     wire = build.answer_wire(asked, f"web.test. 5 IN {rtype} {data}")
     assert pool_of(build.entry(asked, wire)) == pool
+
+
+def test_many_deletions_do_not_each_walk_through_all_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    watching = guard()
+    for n, other in enumerate([*names(1000, "bank"), *names(200)]):
+        watching.affirmed(other, (1, 10, n % 8), NOW)
+    walks: list[object] = []
+    one_alone = watching._one_alone
+
+    def counted(*given: Any) -> bool:
+        walks.append(given)
+        return one_alone(*given)
+
+    monkeypatch.setattr(watching, "_one_alone", counted)
+    for n, denied in enumerate(names(200)):
+        watching.denied(denied, POOL, NOW + n / 1000)
+        assert not watching.suspicion(denied, POOL, NOW + n / 1000)
+    assert 10 < len(walks) < 60
+    last = NOW + 0.2
+    assert not watching.suspicion(names(1)[0], POOL, last)
+    assert len(watching._calm) == 1
+    for n in range(100):  # other kinds of names are judged for themselves, and not all remembered
+        watching.suspicion(names(1)[0], (1, 172, n), last)
+    assert len(watching._calm) <= module.POOLS_MAX
 
 
 def test_few_denials_are_deletions() -> None:
@@ -239,8 +264,9 @@ def test_a_rollout_elsewhere_makes_no_event_of_a_deleted_namespace() -> None:
     assert watching.suspicion(names(1)[0], POOL, NOW)  # nobody is there who stands
     watching.affirmed(names(1, "mail")[0], POOL, NOW)
     assert not watching.suspicion(names(1)[0], POOL, NOW)
-    watching.denied(names(3, "bank")[2], POOL, NOW)
-    assert watching.suspicion(names(1)[0], POOL, NOW)
+    later = NOW + module.CALM_SECONDS
+    watching.denied(names(3, "bank")[2], POOL, later)
+    assert watching.suspicion(names(1)[0], POOL, later)
 
 
 def test_a_name_that_is_back_counts_no_more() -> None:
