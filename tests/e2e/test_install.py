@@ -54,7 +54,9 @@ def cluster(plane: ControlPlane) -> ControlPlane:
           for name in ("dnsguard", "shop")),
         install.cluster_dns(),
     )  # fmt: skip
-    plane.kubectl("delete", "mutatingwebhookconfigurations", "--all")  # those of other tests
+    # Those of other tests; one of the pods has dnsguard's own label, by which names() finds things.
+    plane.kubectl("delete", "mutatingwebhookconfigurations", "--all")
+    plane.kubectl("delete", "pods", "--all", "--all-namespaces", "--force", "--grace-period=0")
     for source in parts.DEFINITIONS:
         for path in source.obtain():
             plane.kubectl("apply", "--server-side", "-f", str(path))
