@@ -1,8 +1,8 @@
 """The real parts of the end-to-end run, and how each is come by: `python -m tests.e2e.parts`.
 
-etcd, podman and musl are Debian packages. kube-apiserver, kubectl and CoreDNS are built from their
-Go modules, once, below `~/.cache`. Whatever cannot be had raises MissingError with what was tried:
-a step without its part fails, it is not left out.
+etcd, podman and musl are Debian packages. kube-apiserver, kubectl, kube-proxy, kubelet, containerd
+and CoreDNS are built from their Go modules, once, below `~/.cache`. Whatever cannot be had raises
+MissingError with what was tried: a step without its part fails, it is not left out.
 """
 
 from __future__ import annotations
@@ -90,6 +90,35 @@ class Kubernetes:
 
 
 @dataclass(frozen=True)
+class Containerd:
+    """containerd with its client and the shim that holds a container, of one module."""
+
+    version: str
+
+    def obtain(self, build: Path = CACHE) -> Path:
+        """The path of containerd, built if need be (minutes). Raises MissingError."""
+        folder = build / f"containerd-{self.version}"
+        fresh = folder.with_suffix(".new")
+        if not folder.exists():
+            go = _go()
+            say(f"building containerd {self.version} (a few minutes, once)")
+            module = "github.com/containerd/containerd/v2/cmd"
+            attempt(
+                f"go install {module}/...@{self.version}",
+                [str(go), "install", "-trimpath", "-tags", "no_btrfs no_devmapper no_zfs",
+                 *(f"{module}/{name}@{self.version}"
+                   for name in ("containerd", "containerd-shim-runc-v2", "ctr"))],
+                GOBIN=str(fresh), CGO_ENABLED="0",
+            )  # fmt: skip
+            fresh.rename(folder)
+        return folder / "containerd"
+
+
+# Kubernetes 1.37 wants a containerd 2.
+CONTAINERD = Containerd("v2.4.2")
+
+
+@dataclass(frozen=True)
 class Definitions:
     """What an API server has to be told before it knows the kinds of a project, from its module."""
 
@@ -151,6 +180,21 @@ def kube_proxy() -> Path:
     return Kubernetes("kube-proxy").obtain()
 
 
+def kubelet() -> Path:
+    """kubelet of the same version, for a real node. Raises MissingError."""
+    return Kubernetes("kubelet").obtain()
+
+
+def containerd() -> Path:
+    """containerd, ctr and its shim beside it, runc and CNI plugins. Raises MissingError."""
+    DebianPackage("runc", "runc").obtain(CACHE)
+    for path, package in (
+        ("/usr/bin/catatonit", "catatonit"), ("/usr/lib/cni/bridge", "containernetworking-plugins")
+    ):  # fmt: skip
+        _installed(path, package)
+    return CONTAINERD.obtain()
+
+
 def etcd() -> Path:
     """etcd, installed when we may; its service is kept from starting. Raises MissingError."""
     return DebianPackage("etcd-server", "etcd", services=("etcd",)).obtain(CACHE)
@@ -161,15 +205,20 @@ def core_dns() -> Path:
     return coredns.SOURCE.obtain(sources.BUILD)
 
 
+def _installed(path: str, package: str) -> None:
+    """Install a Debian package that is known by a file which is no command. Raises MissingError."""
+    if not Path(path).exists():
+        attempt(f"apt-get install {package}",
+                ["apt-get", "-qq", "install", "--yes", "--no-install-recommends", package],
+                DEBIAN_FRONTEND="noninteractive")  # fmt: skip
+
+
 def podman() -> Path:
     """podman, with a runtime and an init for its pods. Raises MissingError."""
     DebianPackage("runc", "runc").obtain(CACHE)
     DebianPackage("buildah", "buildah").obtain(CACHE)
     DebianPackage("debootstrap", "debootstrap").obtain(CACHE)
-    if not Path("/usr/bin/catatonit").exists():
-        attempt("apt-get install catatonit",
-                ["apt-get", "-qq", "install", "--yes", "--no-install-recommends", "catatonit"],
-                DEBIAN_FRONTEND="noninteractive")  # fmt: skip
+    _installed("/usr/bin/catatonit", "catatonit")
     return DebianPackage("podman", "podman").obtain(CACHE)
 
 
@@ -202,7 +251,7 @@ def main() -> int:
     """Fetch and build everything, and say what there is."""
     every: dict[str, Callable[[], object]] = {
         "etcd": etcd, "coredns": core_dns, "kube-apiserver": api_server, "kubectl": kubectl,
-        "kube-proxy": kube_proxy,
+        "kube-proxy": kube_proxy, "kubelet": kubelet, "containerd": containerd,
         "podman": podman, "glibc client": lambda: client("glibc"),
         "musl client": lambda: client("musl"),
         **{f"kinds of {each.module}": partial(_kinds, each) for each in DEFINITIONS},

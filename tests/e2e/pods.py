@@ -90,11 +90,11 @@ def manifest() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def injected(pod: Mapping[str, Any], upstream: str) -> dict[str, Any]:
-    """The pod as `dnsguard inject` writes it. Classic: podman knows no native sidecars."""
+def injected(pod: Mapping[str, Any], upstream: str, *more: str) -> dict[str, Any]:
+    """The pod as `dnsguard inject` writes it."""
     done = subprocess.run(
-        [sys.executable, "-m", "dnsguard", "inject", "-f", "-", "--classic",
-         "--upstream", upstream, "--image", IMAGE],
+        [sys.executable, "-m", "dnsguard", "inject", "-f", "-",
+         "--upstream", upstream, "--image", IMAGE, *more],
         input=yaml.safe_dump(dict(pod)), capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
@@ -157,6 +157,13 @@ def for_podman(
     return made, sysctls
 
 
+def build_musl(podman: Podman) -> None:
+    """An image with nothing but the musl client."""
+    container = podman.buildah("from", "scratch").strip()
+    podman.buildah("add", "-q", container, str(parts.client("musl")), "/lookup")
+    podman.buildah("commit", "-q", "--rm", container, MUSL_IMAGE)
+
+
 class Network:
     """A network namespace for the pod, with a veth pair from here to there."""
 
@@ -197,14 +204,12 @@ class Pod:
         self._name = ""
 
     def build(self) -> None:
-        """An image with nothing but the musl client; that of dnsguard is there."""
-        container = self._podman.buildah("from", "scratch").strip()
-        self._podman.buildah("add", "-q", container, str(parts.client("musl")), "/lookup")
-        self._podman.buildah("commit", "-q", "--rm", container, MUSL_IMAGE)
+        """The musl client's image; that of dnsguard is there."""
+        build_musl(self._podman)
 
     def play(self, upstream: str) -> dict[str, Any]:
         """Inject the manifest and have podman run it; return the injected manifest."""
-        pod = injected(manifest(), upstream)
+        pod = injected(manifest(), upstream, "--classic")  # podman knows no native sidecars
         resolv = self._bench.file("resolv.conf", resolv_conf(pod["spec"]["dnsConfig"]))
         resolv.chmod(0o644)
         self._bench.directory.chmod(0o755)  # the sidecar is not root

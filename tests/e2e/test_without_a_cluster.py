@@ -126,7 +126,7 @@ def test_certificates_are_signed_for_loopback(tmp_path: Path) -> None:
 
 
 def test_the_injected_pod_as_podman_plays_it(tmp_path: Path) -> None:
-    pod = injected(manifest(), "10.96.0.10")
+    pod = injected(manifest(), "10.96.0.10", "--classic")
     kubernetes_validate.validate(pod, NEWEST, strict=True)
     resolv = tmp_path / "resolv.conf"
     assert resolv_conf(pod["spec"]["dnsConfig"]) == (
