@@ -49,14 +49,14 @@ class Caching:
     coalesces: bool = True  # one question upstream, however many clients have it
     servfail_ttl: float = 5.0
     stale_seconds: float = 0.0
-    stale_reset: bool = False  # a failed refresh begins the stale life anew
     stale_ttl: int = STALE_TTL
     wait: float | None = None  # before a stale answer; None: not at all, it comes at once
     recheck: float = 0.0  # after a failed refresh, before the next
-    prefetch: float = 0.0  # the last share of a TTL in which a question renews the answer
     prefer_positive: bool = False
     health: Literal["none", "coredns", "unbound"] = "none"
     silent: bool = False  # says nothing to a client when nobody says anything to it
+    insists: bool = False  # asks once more after an error, as after silence
+    deaf: bool = False  # does not hear that nobody listens: to it that is silence
 
 
 class Kept:
@@ -103,15 +103,10 @@ class Cache:
     # -- clients ----------------------------------------------------------------------------
 
     def ask(self, question: Question, token: int, now: float) -> Answer | None:
-        how = self.how
         kept = self._kept.get(question)
         if kept is not None:
             said = kept.said
             if now < kept.expires:
-                if how.prefetch and question not in self._fetches:
-                    life = kept.expires - kept.stored
-                    if now >= kept.expires - life * how.prefetch:
-                        self._fetch(question, now)
                 return said.rcode, said.addresses, HIT, kept.stored, said.ttl
             if now < kept.dies:
                 return self._expired(question, kept, token, now)
@@ -216,6 +211,8 @@ class Cache:
                 self._health[token].answered(now)
             return
         assert isinstance(token, Fetch)
+        if said.rcode == CLOSED and self.how.deaf:
+            return
         if said.rcode != CLOSED:
             self._health[token.upstream].answered(now)
         if token.over:
@@ -235,7 +232,7 @@ class Cache:
                 self._check(fetch.upstream)
         fetch.tries += 1
         others = self._zones.of(fetch.question)
-        more = said is None or len(others) > 1
+        more = said is None or self.how.insists or len(others) > 1
         if more and fetch.tries < health.tries(self.how.tries, len(others)):
             at = others.index(fetch.upstream)
             fetch.upstream = others[(at + 1) % len(others)]
@@ -298,8 +295,6 @@ class Cache:
 
     def _pause(self, kept: Kept, now: float) -> None:
         kept.retry_at = now + self.how.recheck
-        if self.how.stale_reset:
-            kept.dies = now + self.how.stale_seconds
 
     def _tell(self, fetch: Fetch, answer: Answer) -> None:
         for token in fetch.waiters:

@@ -6,12 +6,13 @@ tried ever more seldom; dnsmasq knows nothing. Instants are handed in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from dnsguard.sim.told import Flow
 
 UNBOUND_TRIES = (0.376, 0.752, 1.504, 3.008, 6.016)  # UNKNOWN_SERVER_NICENESS, doubled every time
-UNBOUND_PROBE_MAX = 120.0  # USEFUL_SERVER_TOP_TIMEOUT
+UNBOUND_TIMEOUT_MAX = 120.0  # RTT_MAX_TIMEOUT
 COREDNS_EXPIRE = 10.0  # seconds for which forward keeps an idle socket
 
 
@@ -93,26 +94,28 @@ class CoreDnsHealth(Indifferent):
 
 
 class UnboundHealth(Indifferent):
-    """infra-cache: the time-out doubles; from 12 s on only one question at a time tries it."""
+    """infra-cache: the time-out doubles; from 12 s on only one question at a time tries it.
+
+    When the next one may is counted in whole seconds, and there is one to spare: `infra_host` adds
+    1.999 s to the time-out of the one that tries, and cuts the fraction off.
+    """
 
     def __init__(self) -> None:
         self.level = 0
-        self._probe_at = 0.0
+        self._probe_at = 0
 
     def usable(self, now: float) -> bool:
-        return self.level < len(UNBOUND_TRIES) or now >= self._probe_at
+        return self.level < len(UNBOUND_TRIES) or math.floor(now) >= self._probe_at
 
     def patience(self, tries: Sequence[float], turn: int) -> float:
-        return tries[min(self.level, len(tries) - 1)]
+        return min(UNBOUND_TRIES[0] * 2.0**self.level, UNBOUND_TIMEOUT_MAX)
 
     def tries(self, tries: Sequence[float], upstreams: int) -> int:
-        return len(tries) if self.level < len(tries) else 1
+        return len(tries) * upstreams if self.level < len(tries) else 1
 
     def asked(self, now: float) -> None:
         if self.level >= len(UNBOUND_TRIES):
-            last = UNBOUND_TRIES[-1]
-            doubled = last * 2 ** (self.level - len(UNBOUND_TRIES) + 1)
-            self._probe_at = now + min(doubled, UNBOUND_PROBE_MAX)
+            self._probe_at = math.floor(now) + int(self.patience((), 0) + 1.999)
 
     def answered(self, now: float) -> None:
         self.level = 0

@@ -94,7 +94,7 @@ def test_others_send_it_once(name: str) -> None:
     assert sorted(stage.replies) == [0, 1, 2]
 
 
-def test_unbound_gives_the_stale_answer_after_1800_ms_and_then_at_once_for_a_while() -> None:
+def test_unbound_gives_the_stale_answer_after_1800_ms_each_time() -> None:
     stage, cache = begin("unbound")
     learn(stage, cache)
     stage.advance(40.0)
@@ -103,23 +103,38 @@ def test_unbound_gives_the_stale_answer_after_1800_ms_and_then_at_once_for_a_whi
     at, answer = stage.replies[1]
     assert at == pytest.approx(41.8)
     assert answer == (0, GOOD.addresses, "stale", 0.0, 30)
-    stage.advance(55.0)  # all its tries have failed by 51.7: 5 s without another
-    before = len(stage.sent)
-    assert ask(stage, cache, 2) is not None
-    assert len(stage.sent) == before
+    stage.advance(42.0)
+    assert ask(stage, cache, 2) is None
+    stage.advance(44.0)
+    assert stage.replies[2][0] == pytest.approx(43.8)
 
 
-def test_unbound_gives_the_stale_answer_for_a_servfail_and_leaves_the_name_alone_for_5_s() -> None:
+def test_unbound_asks_five_times_where_it_hears_an_error_and_again_for_the_next_client() -> None:
+    stage, cache = begin("unbound")
+    learn(stage, cache)
+    stage.advance(40.0)
+    for client in (1, 2):
+        before = len(stage.sent)
+        assert ask(stage, cache, client) is None
+        for number in range(1, 6):
+            assert (client in stage.replies, len(stage.sent)) == (False, before + number)
+            cache.heard(stage.sent[-1][3], BROKEN, 40.0)
+        assert stage.replies[client][1][2] == "stale"
+    assert len(stage.sent) == 1 + 2 * 5
+
+
+def test_unbound_does_not_hear_that_nobody_listens() -> None:
     stage, cache = begin("unbound")
     learn(stage, cache)
     stage.advance(40.0)
     assert ask(stage, cache, 1) is None
-    cache.heard(stage.sent[-1][3], BROKEN, 40.0)
-    assert stage.replies[1][1][2] == "stale"
-    stage.advance(44.9)
-    assert ask(stage, cache, 2) is not None
-    stage.advance(45.1)
-    assert ask(stage, cache, 3) is None
+    for _ in range(5):
+        cache.heard(stage.sent[-1][3], Said(CLOSED), 40.0)
+    assert len(stage.sent) == 2  # until the time-out
+    stage.advance(41.7)
+    assert 1 not in stage.replies
+    stage.advance(41.9)
+    assert stage.replies[1][0] == pytest.approx(41.8)
 
 
 def test_unbound_spends_one_question_at_a_time_on_a_server_that_is_silent() -> None:
@@ -134,15 +149,16 @@ def test_unbound_spends_one_question_at_a_time_on_a_server_that_is_silent() -> N
     assert cache.ask(other, 3, stage.now) == (2, (), "failure", 70.0, 0)
 
 
-def test_unbound_renews_what_is_asked_for_in_the_last_tenth_of_its_life() -> None:
+def test_unbound_lets_the_next_question_through_a_whole_second_after_one_was_lost() -> None:
     stage, cache = begin("unbound")
-    learn(stage, cache)
-    stage.advance(26.9)
-    ask(stage, cache, 1)
-    assert len(stage.sent) == 1
-    stage.advance(27.1)
-    assert ask(stage, cache, 2) is not None
-    assert len(stage.sent) == 2
+    ask(stage, cache, 1)  # tries until 11.656, when the time-out is 12.032 s
+    stage.advance(20.6)
+    assert ask(stage, cache, 2) is None  # a new fetch, lost at 32.632
+    for at, asks in ((33.9, False), (34.0, True)):  # 20 + 12.032 + 1.999, in whole seconds
+        stage.advance(at)
+        before = len(stage.sent)
+        ask(stage, cache, int(10 * at))
+        assert (len(stage.sent) > before) is asks
 
 
 @pytest.mark.parametrize("name", ["coredns-immediate", "dnsmasq"])
