@@ -90,7 +90,7 @@ class Dnsguard:
             packet.hits += 1
             return self._meanings.get(packet) or self._remember(packet, question)
         self.engine.client(_NO_ID + question.tail, token, now)
-        found = self._collect(now, token)
+        found = self._collect(now, token, question)
         self._arm(now)
         if found is not None and found[2] == HIT:
             self._prolong(question, now)
@@ -163,25 +163,27 @@ class Dnsguard:
 
     # -- the engine's outbox and timer ------------------------------------------------------
 
-    def _collect(self, now: float, token: int = -1) -> Answer | None:
-        """Carry out what the engine wants done; return what it says to `token`."""
+    def _collect(self, now: float, token: int = -1, asked: Question | None = None) -> Answer | None:
+        """Carry out what the engine wants done; return what it says to `token`, who `asked`."""
         out, found = self._out, None
         while out.replies or out.asks:
             if out.replies:
                 replies, out.replies = out.replies, []
                 for client, wire in replies:
-                    assert isinstance(client, int)
-                    answer = self._meaning(wire, self._questions.in_message(wire), now)
                     if client == token:
-                        found = answer
+                        assert asked is not None
+                        found = self._meaning(wire, asked, now)
                     else:
+                        assert isinstance(client, int)
+                        answer = self._meaning(wire, self._questions.in_message(wire), now)
                         self._stage.reply(client, answer)
             if out.asks:
                 asks, out.asks = out.asks, []
                 for ask in asks:
                     question = self._questions.of(ask.flight.question)
                     self._stage.send(self, self._numbers[ask.server.label], question, ask)
-        out.notices.clear()
+        if out.notices:
+            out.notices.clear()
         return found
 
     def heard(self, token: object, said: Said, now: float) -> None:

@@ -90,6 +90,7 @@ class Tally:
         self._outage = scenario.outage
         self._begins = [phase.begin for phase in scenario.phases]
         self._cell = Cell(0.0, 0.0)  # the one used last; to begin with, one where nothing fits
+        self._asking = self._cell, 0  # the same for queries sent upstream, and its phase
 
     def over(
         self,
@@ -132,8 +133,11 @@ class Tally:
 
     def asked(self, at: float, times: int = 1) -> None:
         """Count queries that the system sent upstream at this instant."""
-        self._at(at).upstream += times
-        self._seconds[self._phase(at), int(at)] += times
+        cell, phase = self._asking
+        if not cell.begin <= at < cell.end:
+            cell, phase = self._asking = self._at(at), self._phase(at)
+        cell.upstream += times
+        self._seconds[phase, int(at)] += times
 
     def merge(self, other: Tally, *, beside: bool = False) -> None:
         """Add the counts of the same scenario from elsewhere.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from dnsguard.sim.cluster import Name
@@ -31,6 +32,7 @@ CLUSTER_SUFFIX = "." + CLUSTER_DOMAIN
 SMOOTH_SECONDS = 1.0
 THROUGH = ("crashloop", "ports")  # where these do not strike, the rules below them hold
 _CLOSED = CLOSED_SECONDS, Said(CLOSED)
+PLACES_MAX = 1 << 16  # names and ports of which the number is remembered
 
 Came = tuple[float, Said]  # after how many seconds, and what
 
@@ -42,6 +44,7 @@ class Chance(Protocol):
     def lognormvariate(self, mu: float, sigma: float) -> float: ...
 
 
+@lru_cache(maxsize=PLACES_MAX)
 def place(text: str) -> float:
     """Return a number in [0, 1) that is always the same for a text (FNV-1a, and mixed)."""
     number = 0x811C9DC5
@@ -55,7 +58,9 @@ def place(text: str) -> float:
 class Manner:
     """A rule of a phase, or what holds where none fits, made ready to be used a million times."""
 
-    __slots__ = ("capacity", "does", "frozen_at", "kind", "mu", "phase", "queue", "sigma")
+    __slots__ = (
+        "capacity", "does", "everything", "frozen_at", "kind", "mu", "phase", "queue", "sigma",
+    )  # fmt: skip
 
     def __init__(
         self, upstream: Upstream, phase: Phase, does: Does | None, frozen_at: float
@@ -64,6 +69,7 @@ class Manner:
         self.phase = phase
         self.frozen_at = frozen_at
         self.kind = does.does if does else "ok"
+        self.everything = does is None or does.share == (1.0, 1.0) or self.kind == "ports"
         median, p99 = upstream.median, upstream.p99
         self.capacity, self.queue = upstream.capacity, upstream.queue
         if does is not None:
@@ -77,14 +83,18 @@ class Manner:
 
     def fits(self, question: Question, name: Name | None, now: float) -> bool:
         """True if the rule is for this question, at this instant of its phase."""
-        does = self.does
-        if does is None:
+        return self.means(question, name) and self.strikes(question, name, now)
+
+    def means(self, question: Question, name: Name | None) -> bool:
+        """True if the rule is for questions like this one, at any instant."""
+        return self.does is None or _belongs(self.does.names, question, name)
+
+    def strikes(self, question: Question, name: Name | None, now: float) -> bool:
+        """True if a rule that is for questions like this one is for this one now."""
+        if self.everything:
             return True
-        if not _belongs(does.names, question, name):
-            return False
-        first, last = does.share
-        if first == last == 1.0 or self.kind == "ports":
-            return True
+        assert self.does is not None
+        first, last = self.does.share
         lot = place(question.name) if name is None else name.lot
         passed = (now - self.phase.begin) / self.phase.seconds
         return lot < first + (last - first) * passed
@@ -118,6 +128,7 @@ class Replica:
         self._manners: list[Manner] = []
         self._over: list[Manner] = []
         self._found: dict[Question, Manner] = {}
+        self._about: dict[Question, list[Manner]] = {}  # the rules for questions like it
         self._moves = False
         self._busy_until = self._seen = -math.inf
         self._rate = self._line = 0.0
@@ -138,6 +149,7 @@ class Replica:
         self._manners.append(Manner(self._upstream, phase, None, frozen_at))
         self._moves = any(manner.moves for manner in self._manners)
         self._found.clear()
+        self._about.clear()
 
     def take(self, question: Question, now: float, weight: float, flow: Flow | None) -> Came | None:
         """Return what comes back, None for nothing; `weight` questions like this one came.
@@ -155,7 +167,11 @@ class Replica:
                 return None
         found = self._found.get(question)
         if found is None:
-            found = next(manner for manner in self._manners if manner.fits(question, name, now))
+            mine = self._about.get(question)
+            if mine is None:
+                mine = [manner for manner in self._manners if manner.means(question, name)]
+                self._about[question] = mine
+            found = next(manner for manner in mine if manner.strikes(question, name, now))
             if not self._moves:
                 self._found[question] = found
         kind, does = found.kind, found.does
