@@ -103,9 +103,18 @@ def _record(text: str, number: int) -> dnslib.RR:
     return record
 
 
+def _labels(name: bytes) -> list[bytes]:
+    found, position = [], 0
+    while length := name[position]:
+        found.append(name[position + 1 : position + 1 + length])
+        position += 1 + length
+    return found
+
+
 def _row(key: bytes, stored: float, records: list[dnslib.RR]) -> dict[str, Any]:
     qtype = int.from_bytes(key[-5:-3], "big")
-    question = dnslib.DNSQuestion(name_text(key), qtype)
+    # By its labels: what dnslib reads out of a text, it reads by the rules of IDNA.
+    question = dnslib.DNSQuestion(dnslib.DNSLabel(_labels(key)), qtype)
     message = dnslib.DNSRecord(dnslib.DNSHeader(id=0, qr=1, rd=1, ra=1), q=question, rr=records)
     wire = binascii.b2a_base64(message.pack(), newline=False).decode()
     return {"name": name_text(key), "key": key.hex(), "stored": stored, "wire": wire}

@@ -39,7 +39,9 @@ INQUIRY_SECONDS = 2.0  # for the samples' answers; with a client's TTL well belo
 # show, or the name only be restarted. It is masked for no longer than TTL + 5 s, whenever it was
 # deleted; whoever asks for it later than that is told at once.
 PATIENCE = 4.0
-SETTLING = 10.0  # after an outage, for which an upstream may not know everything again
+# So long after an outage, and after a refresh of the same name that failed: an upstream that has
+# just come back may not know everything again.
+SETTLING = 10.0
 ASIDE_MAX = 4096  # believed deletions that can be taken back
 ASIDE_WINDOWS = 2  # for so many windows: an event shows within one
 ROUND_MAX = 16  # names in doubt that are asked for every `stale.recheck`, beside clients' own
@@ -159,7 +161,8 @@ class Guarding:
         flight.looks += 1
         inquiry = self.inquiries.get(key)
         if guard.policy.second_look and inquiry is None:
-            inquiry = self._inquire(key, self.watching.sample(zone, key, pool, now), now)
+            asked = self.watching.sample(zone, key, pool, now, at_once=True)
+            inquiry = self._inquire(key, asked, now)
         # Whoever waits for its patience to end has been looked at often enough.
         seen = inquiry is not None and inquiry.denial is not None
         if not seen and flight.looks < guard.looks(key, now):
@@ -236,7 +239,8 @@ class Guarding:
             return False
         if zone.guard.policy.second_look:
             self.watching.begin(zone, key, pool_of(old), now)
-            patient = max(old.expires + PATIENCE, zone.recovered + SETTLING)
+            failed = old.failed if old.reason != "guard" and old.failed < denial[1] else NEVER
+            patient = max(old.expires + PATIENCE, max(zone.recovered, failed) + SETTLING)
             if now < patient:
                 inquiry = inquiry or self._inquire(key, set(), now)
                 inquiry.denial, inquiry.at = denial, patient

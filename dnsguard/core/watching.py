@@ -50,14 +50,21 @@ class Watching:
         self._chance = chance
         self.watches: dict[bytes, Watch] = {}
 
-    def sample(self, zone: ZoneState, key: bytes, pool: Pool, now: float) -> set[bytes]:
-        """Ask for names like the denied one; return the keys that are under way."""
+    def sample(
+        self, zone: ZoneState, key: bytes, pool: Pool, now: float, at_once: bool = False
+    ) -> set[bytes]:
+        """Ask for names like the denied one; return the keys that are under way.
+
+        `at_once`: also for names in the pause after a failure, as the source answers again.
+        """
         asked = set()
         for other in zone.guard.samples(key, pool, self._chance, now):
             entry = self._cache.get(other)
             if entry is None or entry.kind or entry.zone is not zone or now >= entry.dies():
                 zone.guard.forget(other, pool)
-            elif zone.room(now) and not held(entry, zone, now):
+                continue
+            pauses = held(entry, zone, now) and not (at_once and entry.reason != "guard")
+            if zone.room(now) and not pauses:
                 self._refreshing.behind(entry, now)
                 if other in self._sending.flights:
                     asked.add(other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,15 @@ x.test. 5 IN TYPE65280 \\# 3 0102FF
     assert list(rows_of(again.splitlines(), 0.0)) == [one, two]
     assert "192.0.2.1" in again
     assert "+do" in again
+
+
+def test_a_name_with_any_octets_is_no_business_of_idna() -> None:
+    """Found by fuzzing: a text of dnslib's is read by rules that not every label keeps."""
+    name = "\\200" * 60 + ".test."
+    text = f";; {name} IN A stored 5\ndb.test. 30 IN A 10.0.0.1\n"
+    (row,) = rows_of(text.splitlines(), 77.0)
+    assert (row["name"], row["stored"]) == (name, 5.0)
+    assert b64decode(row["wire"])[12:].startswith(bytes.fromhex(row["key"])[:-3])
 
 
 def test_records_by_hand_are_answers_of_now() -> None:
