@@ -13,6 +13,7 @@ from dnsguard.sim.told import Flow
 
 UNBOUND_TRIES = (0.376, 0.752, 1.504, 3.008, 6.016)  # UNKNOWN_SERVER_NICENESS, doubled every time
 UNBOUND_TIMEOUT_MAX = 120.0  # RTT_MAX_TIMEOUT
+UNBOUND_LEVEL_MAX = 9  # 0.376 s, doubled so often, is more than that
 COREDNS_EXPIRE = 10.0  # seconds for which forward keeps an idle socket
 
 
@@ -121,7 +122,7 @@ class UnboundHealth(Indifferent):
         self.level = 0
 
     def failed(self, level: int) -> bool:
-        if level == self.level:  # what got lost together is one loss
+        if level == self.level < UNBOUND_LEVEL_MAX:  # what got lost together is one loss
             self.level += 1
         return False
 

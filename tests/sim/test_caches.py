@@ -5,6 +5,7 @@ The times are those of the servers' own documentation and source, as the presets
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -159,6 +160,15 @@ def test_unbound_lets_the_next_question_through_a_whole_second_after_one_was_los
         before = len(stage.sent)
         ask(stage, cache, int(10 * at))
         assert (len(stage.sent) > before) is asks
+
+
+def test_unbound_tries_a_server_that_is_silent_for_days_every_two_minutes() -> None:
+    stage, cache = begin("unbound")
+    for minute in range(3 * 24 * 60):
+        ask(stage, cache, minute)
+        stage.advance(60.0 * (minute + 1))
+    last = [at for at, *_ in stage.sent][-10:]
+    assert {b - a for a, b in itertools.pairwise(last)} == {180.0}  # of those who ask each minute
 
 
 @pytest.mark.parametrize("name", ["coredns-immediate", "dnsmasq"])
