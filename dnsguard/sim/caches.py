@@ -55,7 +55,7 @@ class Caching:
     prefer_positive: bool = False
     health: Literal["none", "coredns", "unbound"] = "none"
     silent: bool = False  # says nothing to a client when nobody says anything to it
-    insists: bool = False  # asks once more after an error, as after silence
+    insists: int = 0  # how often it asks the same server once more after an error, at once
     deaf: bool = False  # does not hear that nobody listens: to it that is silence
 
 
@@ -232,8 +232,11 @@ class Cache:
                 self._check(fetch.upstream)
         fetch.tries += 1
         others = self._zones.of(fetch.question)
-        more = said is None or self.how.insists or len(others) > 1
-        if more and fetch.tries < health.tries(self.how.tries, len(others)):
+        if said is None or len(others) > 1:
+            most = health.tries(self.how.tries, len(others))
+        else:
+            most = 1 + self.how.insists
+        if fetch.tries < most:
             at = others.index(fetch.upstream)
             fetch.upstream = others[(at + 1) % len(others)]
             self._try(fetch, now)

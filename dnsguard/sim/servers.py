@@ -65,7 +65,7 @@ SERVERS = {
             stale_seconds=STALE_SECONDS,
             wait=1.8,
             health="unbound",
-            insists=True,
+            insists=len(UNBOUND_TRIES) - 1,
             deaf=True,
         ),
         _COREDNS,
@@ -83,7 +83,8 @@ SERVERS = {
             prefer_positive=True,
         ),
         # dnsmasq: stale at once; it repeats nothing itself and says nothing where it hears nothing
-        # (a client's repeat makes it ask again), and forgets a question after 10 s (TIMEOUT).
+        # (a client's repeat makes it ask again), and forgets a question after 10 s (TIMEOUT). An
+        # error it takes for a broken server's, and asks all of them once more (reply_query).
         Caching(
             name="dnsmasq",
             version="2.90, a model",
@@ -93,6 +94,7 @@ SERVERS = {
             stale_seconds=STALE_SECONDS,
             stale_ttl=0,
             silent=True,
+            insists=1,
         ),
     )
 }

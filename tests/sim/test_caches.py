@@ -124,6 +124,15 @@ def test_unbound_asks_five_times_where_it_hears_an_error_and_again_for_the_next_
     assert len(stage.sent) == 1 + 2 * 5
 
 
+def test_dnsmasq_asks_once_more_where_it_hears_an_error() -> None:
+    stage, cache = begin("dnsmasq")
+    ask(stage, cache, 1)
+    cache.heard(stage.sent[-1][3], BROKEN, 0.0)
+    assert (1 in stage.replies, len(stage.sent)) == (False, 2)
+    cache.heard(stage.sent[-1][3], BROKEN, 0.0)
+    assert (stage.replies[1][1][0], len(stage.sent)) == (2, 2)
+
+
 def test_unbound_does_not_hear_that_nobody_listens() -> None:
     stage, cache = begin("unbound")
     learn(stage, cache)
