@@ -246,6 +246,7 @@ class Eavesdropper:
         self.overheard = b""
         self._tasks: set[asyncio.Task[None]] = set()
         self._ends: list[asyncio.WriteTransport] = []
+        self._closed = False
 
     async def __aenter__(self) -> Eavesdropper:
         self._server = await asyncio.start_server(self._accepted, HOST, 0)
@@ -254,15 +255,19 @@ class Eavesdropper:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for end in self._ends:
             end.abort()
         await self._server.wait_closed()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)  # one that was being accepted comes only now
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed:
+            writer.transport.abort()
+            return
         self._ends.append(writer.transport)
         self._tasks.add(asyncio.create_task(self._relay(reader, writer)))
 
