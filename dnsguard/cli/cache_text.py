@@ -16,7 +16,7 @@ from typing import Any
 import dnslib
 
 from dnsguard import message_text
-from dnsguard.core.wire import KEY_DO, KEY_TAILS, name_octets, name_text
+from dnsguard.core.wire import KEY_DO, KEY_TAILS, labels_before, name_octets, name_text
 from dnsguard.errors import ControlError, WireError
 
 # ;; web.shop.svc.cluster.local. IN A +do stored 1764317661.125
@@ -103,18 +103,10 @@ def _record(text: str, number: int) -> dnslib.RR:
     return record
 
 
-def _labels(name: bytes) -> list[bytes]:
-    found, position = [], 0
-    while length := name[position]:
-        found.append(name[position + 1 : position + 1 + length])
-        position += 1 + length
-    return found
-
-
 def _row(key: bytes, stored: float, records: list[dnslib.RR]) -> dict[str, Any]:
     qtype = int.from_bytes(key[-5:-3], "big")
     # By its labels: what dnslib reads out of a text, it reads by the rules of IDNA.
-    question = dnslib.DNSQuestion(dnslib.DNSLabel(_labels(key)), qtype)
+    question = dnslib.DNSQuestion(dnslib.DNSLabel(labels_before(key[:-5], b"\0")), qtype)
     message = dnslib.DNSRecord(dnslib.DNSHeader(id=0, qr=1, rd=1, ra=1), q=question, rr=records)
     wire = binascii.b2a_base64(message.pack(), newline=False).decode()
     return {"name": name_text(key), "key": key.hex(), "stored": stored, "wire": wire}

@@ -10,7 +10,7 @@ addresses that are not its pods'.
 
 from __future__ import annotations
 
-from dnsguard.core.wire import HEADER_OCTETS, RECORD, read_name, skip_name
+from dnsguard.core.wire import HEADER_OCTETS, RECORD, labels_before, read_name, skip_name
 
 T_SRV = 33
 ADDRESSES = (1, 28)
@@ -22,7 +22,7 @@ SRV_FIXED = 6  # octets of an SRV record's data before its target
 def of_pods(key: bytes, wire: bytes, domain: bytes) -> bool:
     """True if the positive answer in `wire` to the question in `key` is of pods under `domain`."""
     name, qtype = key[:-5], key[-5] << 8 | key[-4]
-    before = _labels_before(name, domain)
+    before = labels_before(name, domain)
     if not before:
         return False
     start = skip_name(wire, HEADER_OCTETS + len(name) + 4)
@@ -40,15 +40,5 @@ def of_pods(key: bytes, wire: bytes, domain: bytes) -> bool:
 
 
 def _is_endpoint(wire: bytes, position: int, domain: bytes) -> bool:
-    before = _labels_before(read_name(wire, position), domain)
+    before = labels_before(read_name(wire, position), domain)
     return len(before) > SERVICE_LABELS + 1 and before[-1] == SVC
-
-
-def _labels_before(name: bytes, domain: bytes) -> list[bytes]:
-    """Return the labels of a name in front of the cluster's domain; none for other names."""
-    found, position, end = [], 0, len(name) - len(domain)
-    while position < end:
-        length = name[position]
-        found.append(name[position + 1 : position + 1 + length])
-        position += length + 1
-    return found if position == end and name[end:] == domain else []

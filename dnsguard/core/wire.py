@@ -327,6 +327,16 @@ def name_octets(text: str) -> bytes:
     return octets.lower()
 
 
+def labels_before(name: bytes, domain: bytes) -> list[bytes]:
+    """Return the labels of a name in front of a domain, both in wire form; none for other names."""
+    found, position, end = [], 0, len(name) - len(domain)
+    while position < end:
+        length = name[position]
+        found.append(name[position + 1 : position + 1 + length])
+        position += length + 1
+    return found if position == end and name[end:] == domain else []
+
+
 def name_text(octets: bytes) -> str:
     """Return wire octets as presentation form with a dot at the end (RFC 4343 section 2.1)."""
     parts, position = [], 0

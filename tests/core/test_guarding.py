@@ -15,6 +15,7 @@ from tests.core.watch import Asked
 from tests.core.world import World, one_zone
 
 NAMES = [f"n{n}.{space}.svc.cluster.local" for space in ("one", "two") for n in range(5)]
+MORE_NAMES = [f"n{n}.{space}.svc.cluster.local" for space in ("one", "two") for n in range(10)]
 
 
 def policy(guard: GuardPolicy | None = None, max_age: float = 86400.0) -> Policy:
@@ -35,10 +36,10 @@ def known(given: Policy | None = None, names: list[str] = NAMES) -> World:
     return world
 
 
-def doubting(given: Policy | None = None) -> World:
-    world = known(given)
+def doubting(given: Policy | None = None, names: list[str] = NAMES) -> World:
+    world = known(given, names)
     world.behave("nxdomain")
-    for name in NAMES:
+    for name in names:
         world.resolve(name)
     world.advance(0.1)
     assert world.engine.zones.root.state == "doubt"
@@ -199,42 +200,34 @@ def test_what_dies_in_doubt_is_held_no_longer() -> None:
 
 def test_what_was_deleted_meanwhile_does_not_keep_up_doubt() -> None:
     """Half are back. The rest look like victims, and go on to, until they have been long enough."""
-    names = [f"n{n}.{space}.svc.cluster.local" for space in ("one", "two") for n in range(10)]
-    world = known(names=names)
-    world.behave("nxdomain")
-    for name in names:
-        world.resolve(name)
+    world = doubting(names=MORE_NAMES)
     world.advance(60.0)
     assert world.engine.zones.root.state == "doubt"
-    for name in names[5:15]:
+    for name in MORE_NAMES[5:15]:
         world.drop(name)
     world.behave("ok")
     world.advance(QUIET_SECONDS - 10.0)
     assert world.engine.zones.root.state == "doubt"
-    assert codes(world.resolve(names[5])) == [3]
+    assert codes(world.resolve(MORE_NAMES[5])) == [3]
     world.advance(30.0)
     assert world.engine.zones.root.state == "normal"
     assert world.said("10 of 20 names are back and no other has followed for 5")
-    for name in names:
+    for name in MORE_NAMES:
         world.advance(6.0)
         rcode = world.resolve(name).read().rcode
-        assert rcode == ("NXDOMAIN" if name in names[5:15] else "NOERROR")
+        assert rcode == ("NXDOMAIN" if name in MORE_NAMES[5:15] else "NOERROR")
     assert world.engine.zones.root.state == "normal"
     world.finish()
 
 
 def test_victims_that_are_not_back_by_half_are_held_for_longer() -> None:
-    names = [f"n{n}.{space}.svc.cluster.local" for space in ("one", "two") for n in range(10)]
-    world = known(names=names)
-    world.behave("nxdomain")
-    for name in names:
-        world.resolve(name)
-    for name in names[4:16]:
+    world = doubting(names=MORE_NAMES)
+    for name in MORE_NAMES[4:16]:
         world.drop(name)
     world.behave("ok")
     world.advance(3 * QUIET_SECONDS)
     assert world.engine.zones.root.state == "doubt"
-    assert codes(world.resolve(names[5])) == [3]
+    assert codes(world.resolve(MORE_NAMES[5])) == [3]
 
 
 def test_doubt_goes_on_through_new_settings() -> None:

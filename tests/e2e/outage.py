@@ -116,14 +116,19 @@ class Cast:
         return self._bench.start(name, [self._program, "-conf", str(file)], port=port)
 
 
-def wait_for(what: str, true: Callable[[], bool], program: Program | None = None) -> None:
+def wait_for(
+    what: str,
+    true: Callable[[], bool],
+    program: Program | None = None,
+    seconds: float = SETTLE_SECONDS,
+) -> None:
     """Wait until it is so. Raises Broken, with the program's last words, if it does not get so."""
-    deadline = time.monotonic() + SETTLE_SECONDS
+    deadline = time.monotonic() + seconds
     while not true():
         dead = program is not None and program.process.poll() is not None
         if dead or time.monotonic() > deadline:
             said = f" {program.name} said:\n{program.tail()}" if program else ""
-            raise Broken(f"waited {SETTLE_SECONDS:.0f} s in vain for {what}.{said}")
+            raise Broken(f"waited {seconds:.0f} s in vain for {what}.{said}")
         time.sleep(0.2)
 
 

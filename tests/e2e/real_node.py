@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import yaml
 from benchmarks.harness import Bench, Broken, Program, free_port
 from tests.e2e import parts
 from tests.e2e.containers import Podman, ip, run
+from tests.e2e.outage import wait_for
 from tests.e2e.plane import ControlPlane
 
 PAUSE = "localhost/dnsguard-e2e-pause"
@@ -192,7 +191,7 @@ class RealNode:
             ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child",
              "--mount-proc", "sh", "-c", inside],
         )  # fmt: skip
-        self._until(self._answers, "containerd to answer", program)
+        wait_for("containerd to answer", self._answers, program, START_SECONDS)
         return program
 
     def _start_kubelet(self) -> Program:
@@ -222,7 +221,7 @@ class RealNode:
              f"--cert-dir={self.folder}/kubelet-certificates", f"--hostname-override={self.name}",
              f"--kubeconfig={self._plane.kubeconfig}", f"--node-ip={self.here}"],
         )  # fmt: skip
-        self._until(self.ready, "the node to be ready", program)
+        wait_for("the node to be ready", self.ready, program, START_SECONDS)
         return program
 
     def _first(self) -> int:
@@ -244,13 +243,6 @@ class RealNode:
         except Broken:
             return False
         return True
-
-    def _until(self, true: Callable[[], bool], what: str, program: Program) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while not true():
-            if program.process.poll() is not None or time.monotonic() > deadline:
-                raise Broken(f"waited in vain for {what}. {program.name} said:\n{program.tail()}")
-            time.sleep(0.2)
 
     def _remove_cgroups(self) -> None:
         for folder in containers() - self._groups:

@@ -36,6 +36,14 @@ def learn(stage: Scripted, cache: Cache, said: Said = GOOD) -> None:
     cache.heard(stage.sent[-1][3], said, stage.now)
 
 
+def expired(name: str) -> tuple[Scripted, Cache]:
+    """A cache of this kind whose one answer has been past its TTL for ten seconds."""
+    stage, cache = begin(name)
+    learn(stage, cache)
+    stage.advance(40.0)
+    return stage, cache
+
+
 ALL = sorted(SERVERS)
 
 
@@ -96,9 +104,7 @@ def test_others_send_it_once(name: str) -> None:
 
 
 def test_unbound_gives_the_stale_answer_after_1800_ms_each_time() -> None:
-    stage, cache = begin("unbound")
-    learn(stage, cache)
-    stage.advance(40.0)
+    stage, cache = expired("unbound")
     assert ask(stage, cache, 1) is None
     stage.advance(41.9)
     at, answer = stage.replies[1]
@@ -111,9 +117,7 @@ def test_unbound_gives_the_stale_answer_after_1800_ms_each_time() -> None:
 
 
 def test_unbound_asks_five_times_where_it_hears_an_error_and_again_for_the_next_client() -> None:
-    stage, cache = begin("unbound")
-    learn(stage, cache)
-    stage.advance(40.0)
+    stage, cache = expired("unbound")
     for client in (1, 2):
         before = len(stage.sent)
         assert ask(stage, cache, client) is None
@@ -134,9 +138,7 @@ def test_dnsmasq_asks_once_more_where_it_hears_an_error() -> None:
 
 
 def test_unbound_does_not_hear_that_nobody_listens() -> None:
-    stage, cache = begin("unbound")
-    learn(stage, cache)
-    stage.advance(40.0)
+    stage, cache = expired("unbound")
     assert ask(stage, cache, 1) is None
     for _ in range(5):
         cache.heard(stage.sent[-1][3], Said(CLOSED), 40.0)
@@ -148,9 +150,7 @@ def test_unbound_does_not_hear_that_nobody_listens() -> None:
 
 
 def test_unbound_spends_one_question_at_a_time_on_a_server_that_is_silent() -> None:
-    stage, cache = begin("unbound")
-    learn(stage, cache)
-    stage.advance(40.0)
+    stage, cache = expired("unbound")
     ask(stage, cache, 1)
     stage.advance(60.0)
     stage.advance(70.0)
@@ -182,9 +182,7 @@ def test_unbound_tries_a_server_that_is_silent_for_days_every_two_minutes() -> N
 
 @pytest.mark.parametrize("name", ["coredns-immediate", "dnsmasq"])
 def test_stale_comes_first_where_it_is_immediate(name: str) -> None:
-    stage, cache = begin(name)
-    learn(stage, cache)
-    stage.advance(40.0)
+    stage, cache = expired(name)
     answer = ask(stage, cache, 1)
     assert answer is not None
     assert answer[1:3] == (GOOD.addresses, "stale")
@@ -196,9 +194,7 @@ def test_stale_comes_first_where_it_is_immediate(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in ALL if n != "coredns-prefer-positive"])
 def test_a_denial_takes_the_place_of_what_was_good(name: str) -> None:
-    stage, cache = begin(name)
-    learn(stage, cache)
-    stage.advance(40.0)
+    stage, cache = expired(name)
     ask(stage, cache, 1)
     cache.heard(stage.sent[-1][3], DENIED, 40.0)
     answer = ask(stage, cache, 2)
@@ -207,9 +203,7 @@ def test_a_denial_takes_the_place_of_what_was_good(name: str) -> None:
 
 
 def test_prefer_positive_goes_on_with_what_was_good() -> None:
-    stage, cache = begin("coredns-prefer-positive")
-    learn(stage, cache)
-    stage.advance(40.0)
+    stage, cache = expired("coredns-prefer-positive")
     assert ask(stage, cache, 1) is None
     cache.heard(stage.sent[-1][3], DENIED, 40.0)
     assert stage.replies[1][1][1:3] == (GOOD.addresses, "stale")
