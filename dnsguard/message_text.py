@@ -40,13 +40,14 @@ SECTIONS = ("answer", "authority", "additional")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One resource record, ready to print."""
+    """One resource record, ready to print; `octets` is its RDATA as it stands in the message."""
 
     name: str
     ttl: int
     rclass: str
     rtype: str
     data: str
+    octets: bytes
 
     def __str__(self) -> str:
         return f"{self.name:<31} {self.ttl:<7} {self.rclass:<4} {self.rtype:<7} {self.data}"
@@ -194,6 +195,7 @@ def _record(data: bytes, start: int, end: int) -> Record:
         rclass=class_name(rclass),
         rtype=type_name(rtype),
         data=_data_text(data, start, end),
+        octets=data[_data_start(data, start) : end],
     )
 
 
@@ -211,7 +213,11 @@ def _data_text(data: bytes, start: int, end: int) -> str:
             return visible(text)
     except Exception:  # dnslib raises a dozen kinds, RecursionError among them
         pass
-    octets = data[_data_start(data, start) : end]
+    return opaque(data[_data_start(data, start) : end])
+
+
+def opaque(octets: bytes) -> str:
+    """RDATA in the form that every type has (RFC 3597 section 5)."""
     return f"\\# {len(octets)} {octets.hex()}".rstrip()
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from dnsguard import clock
+from dnsguard import clock, message_text
 from dnsguard.cli import cache
 from dnsguard.cli.cache_text import rows_of, zone_text
 from dnsguard.core.learned import WAITING_MAX
@@ -236,6 +236,52 @@ def test_a_name_with_any_octets_is_no_business_of_idna() -> None:
     (row,) = rows_of(text.splitlines(), 77.0)
     assert (row["name"], row["stored"]) == (name, 5.0)
     assert b64decode(row["wire"])[12:].startswith(bytes.fromhex(row["key"])[:-3])
+
+
+@pytest.mark.parametrize(
+    ("rtype", "octets"),
+    [
+        (35, b"\0\1\0\2\2\0011\1\x12\6!^.*$!\0"),  # NAPTR: strings that are no text
+        (35, b"\0\1\0\2\1u\7E2U+sip\3!a!\2sp\4else\0"),
+        (16, b'\6a   b\t\3c"d\2\\e\0'),
+        (16, b"\2\xc3\xa9\1\xff"),
+        (5, b"\4\xff\0.a\4else\0"),
+        (5, b"\4xn--\4else\0"),
+        (6, b"\2ns\0\3a.b\0" + b"\0\0\0\7" * 5),
+        (33, b"\0\0\0\5\0\x50\2\0a\4else\0"),
+        (64, b"\0\1\3svc\4else\0\0\1\0\3\2h2"),  # SVCB
+        (65, b"\0\1\0\0\1\0\0"),  # HTTPS: alpn without a protocol
+        (257, b'\0\5issue\xff;"'),  # CAA
+        (48, b"\1\1\3\x0d" + b"k" * 33),  # DNSKEY
+        (13, b"\1a\2b "),  # HINFO
+        (1, b"\1\2\3"),  # an address of three octets
+        (65280, b""),
+    ],
+)
+def test_whatever_an_answer_holds_is_read_as_it_was(rtype: int, octets: bytes) -> None:
+    """Found by fuzzing: dnslib writes a NAPTR record in words that it does not read."""
+    key = b"\2db\4test\0" + rtype.to_bytes(2, "big") + b"\0\1\0"
+    record = b"\xc0\x0c" + rtype.to_bytes(2, "big") + b"\0\1\0\0\0\x1e"
+    record += len(octets).to_bytes(2, "big") + octets
+    wire = b"\0\0\x81\x80\0\1\0\1\0\0\0\0" + key[:-1] + record
+    row = {"name": "db.test.", "key": key.hex(), "stored": 5.0, "wire": b64encode(wire).decode()}
+    (again,) = rows_of(zone_text(row).splitlines(), 77.0)
+    assert (again["key"], again["stored"]) == (row["key"], 5.0)
+    (found,) = message_text.read(b64decode(again["wire"])).sections["answer"]
+    assert (found.ttl, found.octets) == (30, octets)
+
+
+def test_what_has_no_form_in_a_zone_file_is_a_comment() -> None:
+    key = b"\2db\4test\0\0\1\0\1\0"
+    head = b"\0\0\x81\x80\0\1\0\1\0\0\0\0" + key[:-1]
+    of_chaos = head + b"\xc0\x0c\0\1\0\3\0\0\0\x1e\0\4\n\0\0\1"
+    cut = head + b"\xc0\x0c\0\1\0\1\0\0\0\x1e\0\4\n\0"
+    for wire, said in ((of_chaos, "a record of another class"), (cut, "a record past the end")):
+        row = {"name": "db.test.", "key": key.hex(), "stored": 5.0}
+        text = zone_text(row | {"wire": b64encode(wire).decode()})
+        assert text.startswith("; db.test. IN A: ")
+        assert said in text
+        assert not list(rows_of(text.splitlines(), 77.0))
 
 
 def test_records_by_hand_are_answers_of_now() -> None:

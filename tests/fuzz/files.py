@@ -78,9 +78,11 @@ def zone_file(data: bytes) -> None:
         engine = _engine()
         if _take(engine, json.dumps(row)):
             (entry,) = engine.cache.index.values()
-            again = list(rows_of(zone_text(_row(entry)).splitlines(), clock.read().wall))
+            shown = zone_text(_row(entry))
             if not entry.negative:
-                assert [one["key"] for one in again] == [row["key"]], "written and not read"
+                (again,) = rows_of(shown.splitlines(), clock.read().wall)
+                assert again["key"] == row["key"], "written as another question"
+                assert zone_text(again) == shown, "written as another answer"
 
 
 def pins(data: bytes) -> None:
