@@ -35,7 +35,7 @@ from dnsguard.core.wire import (
     TC,
     U16,
 )
-from dnsguard.core.zones import KNOWN_PAUSE, RETRY_MIN, Server, ZoneState
+from dnsguard.core.zones import KNOWN_PAUSE, REPEATS_EARNED, RETRY_MIN, Server, ZoneState
 from dnsguard.errors import WireError
 
 EDNS_PAUSE = 300.0  # seconds; who choked on EDNS is asked without (RFC 6891 section 6.2.2)
@@ -161,6 +161,7 @@ class Asking:
         server = ask.server
         health = server.health if not ask.stream else server.health_over(True)
         health.outcomes["ok"] += 1
+        server.repeats += REPEATS_EARNED
         trip, took = health.trip, now - ask.sent
         if now - trip.at >= SAMPLE_PAUSE and took <= self.policy.ask.deadline:  # later: we slept
             trip.add(took, now)
@@ -287,10 +288,16 @@ class Asking:
     def _lost(self, flight: Flight, reason: str, text: str, now: float) -> None:
         """One ask of the flight is lost: try again at once, or give up when none is left."""
         flight.reason, flight.text = reason, text
-        if flight.attempts < self.policy.ask.attempts and not flight.zone.outage:
+        if flight.attempts < self.policy.ask.attempts and self._may_repeat(flight, now):
             self._next(flight, now)
         elif flight.pending <= 0:
             self._crash(flight, now)
+
+    def _may_repeat(self, flight: Flight, now: float) -> bool:
+        """True if the flight's next ask may go out, to whom it would go."""
+        if flight.zone.outage:
+            return False
+        return self.sending.choose(flight).repeat(self._holds(flight.key), now)
 
     def _crash(self, flight: Flight, now: float) -> None:
         if flight.attempts != PROBING:  # a dead server's probe says nothing of what others know
@@ -303,7 +310,7 @@ class Asking:
         """Do what a flight's timers ask for; return True if its clients should stop waiting."""
         late = now >= flight.silent_at
         if late:
-            flight.late = True
+            self.sending.miss(flight, now)
             flight.silent_at = self._silence(flight, now)
         if now >= flight.ends:
             if not flight.text:
@@ -311,10 +318,11 @@ class Asking:
             self._crash(flight, now)
             return False
         if now >= flight.retry_at:
-            if flight.zone.outage:
-                flight.retry_at = FOREVER
-            else:
+            if self._may_repeat(flight, now):
                 self._next(flight, now)
+            else:
+                flight.retry_at = FOREVER
+        self.sending.admit(flight.zone, now)
         flight.plan()
         self.wheel.set(flight)
         return late

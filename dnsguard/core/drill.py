@@ -310,7 +310,7 @@ class Drill:
             if not zone.known or len(engine.asking.flights) >= engine.policy.limits.inflight:
                 continue
             zone.known.rotate(1)
-            if zone.known[0] not in engine.asking.flights and zone.room(now):
+            if zone.known[0] not in engine.asking.flights and zone.leisure(now):
                 engine.sending.start(zone.known[0], zone, now)
 
     def end(self, why: str, now: float) -> None:

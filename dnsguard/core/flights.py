@@ -67,7 +67,7 @@ class Flight:
         self.text = ""
         self.looks = 0  # denials of a name that was good, each from another place
         self.denial: tuple[Answer, float] | None = None  # the latest, and when it came
-        self.late = False  # clients have stopped waiting for it
+        self.late = False  # clients have stopped waiting, and another may have its place
         self.queued = False
         self.over = False
         self.silent_at = self.retry_at = self.ends = self.at = FOREVER

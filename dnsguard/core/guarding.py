@@ -189,7 +189,7 @@ class Guarding:
             entry = self._cache.get(key[:-5] + qtype + key[-3:])
             if entry is None or entry.kind or entry.zone is not zone or now >= entry.dies():
                 continue
-            if now >= entry.expires and zone.room(now) and not held(entry, zone, now):
+            if now >= entry.expires and zone.leisure(now) and not held(entry, zone, now):
                 self._refreshing.behind(entry, now)
             return True
         return False
@@ -396,7 +396,7 @@ class Guarding:
             if entry is None or entry.kind or now >= entry.dies():
                 continue  # there is nothing left to hold
             guard.held[key] = None  # behind the others: each in turn
-            if zone.waits and zone.room(now) and not held(entry, zone, now):
+            if zone.waits and zone.leisure(now) and not held(entry, zone, now):
                 guard.asked_since += 1
                 self._refreshing.behind(entry, now)
         if guard.healed(now):

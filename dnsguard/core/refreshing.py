@@ -51,7 +51,7 @@ class Refreshing:
         zone = entry.zone
         if entry.hits < self._policy.prefetch.min_hits or held(entry, zone, now):
             return
-        if zone.waits and zone.room(now) and entry.key not in self._sending.flights:
+        if zone.waits and zone.leisure(now) and entry.key not in self._sending.flights:
             self._counters.prefetches += 1
             self.behind(entry, now)
 

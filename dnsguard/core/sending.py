@@ -58,7 +58,9 @@ class Sending:
     def join(self, flight: Flight, now: float) -> None:
         """Make a question of a probe, because a client has the same question."""
         flight.attempts = 0
-        flight.late = False
+        if flight.late:
+            flight.late = False
+            flight.zone.inflight += 1
         flight.ends = now + self.policy.ask.deadline
         self.next(flight, now)
         self.wheel.set(flight)
@@ -66,8 +68,7 @@ class Sending:
     def next(self, flight: Flight, now: float) -> None:
         """Send the flight's next ask and plan the one after it."""
         zone = flight.zone
-        servers = zone.servers
-        server = servers[0] if len(servers) == 1 else self._choose(flight)
+        server = self.choose(flight)
         flight.attempts = attempts = flight.attempts + 1
         if attempts == 1 and self._plain:
             flight.silent_at = at = now + zone.patience
@@ -95,12 +96,15 @@ class Sending:
         # The usual first try needs no arithmetic: `zone.retry` is at least twice its patience.
         self._plain = policy.ask.attempts > 1 and policy.ask.policy != "hedged"
 
-    def _choose(self, flight: Flight) -> Server:
+    def choose(self, flight: Flight) -> Server:
         """Return the server to ask next: least tried by this flight, up before down, in order."""
+        servers = flight.zone.servers
+        if len(servers) == 1:
+            return servers[0]
         tried = [ask.server for ask in flight.asks]
         fastest = self.policy.ask.policy == "fastest"
         return min(
-            flight.zone.servers,
+            servers,
             key=lambda s: (
                 not s.health.up,
                 tried.count(s),
@@ -143,9 +147,20 @@ class Sending:
         zone = flight.zone
         if flight.queued:
             return
-        zone.inflight -= 1
+        if not flight.late:
+            zone.inflight -= 1
         if zone.ramp:
             zone.ramp += 1
+        self.admit(zone, now)
+
+    def miss(self, flight: Flight, now: float) -> None:
+        """Take note that the answer is late: it may be lost, so another may have its place."""
+        if not flight.late:
+            flight.late = True
+            flight.zone.miss(flight.asks[-1].sent, now)
+
+    def admit(self, zone: ZoneState, now: float) -> None:
+        """Start what waits in line, as far as there is room."""
         while zone.queue and not zone.outage and zone.room(now):
             waiting = zone.queue.popleft()
             if waiting.queued and not waiting.over and now < waiting.ends:
@@ -157,7 +172,7 @@ class Sending:
             flight.zone = find(flight.key)
             if flight.queued:
                 self.unqueue(flight, now)
-            else:
+            elif not flight.late:
                 flight.zone.inflight += 1
 
     def unqueue(self, flight: Flight, now: float) -> None:

@@ -34,7 +34,7 @@ def judge(entry: Entry, now: float) -> tuple[Verdict, str]:
         return Verdict.STALE, "outage"
     if held(entry, zone, now):
         return Verdict.STALE, entry.reason
-    if not zone.waits or not zone.room(now):
+    if not zone.waits or not zone.leisure(now):
         return Verdict.STALE, "outage"
     if zone.stale.mode == "immediate" or zone.lagging(now):
         return Verdict.BEHIND, "timeout"

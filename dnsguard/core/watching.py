@@ -64,7 +64,7 @@ class Watching:
                 zone.guard.forget(other, pool)
                 continue
             pauses = held(entry, zone, now) and not (at_once and entry.reason != "guard")
-            if zone.room(now) and not pauses:
+            if zone.leisure(now) and not pauses:
                 self._refreshing.behind(entry, now)
                 if other in self._sending.flights:
                     asked.add(other)
@@ -86,7 +86,7 @@ class Watching:
             watch.over = True
             del self.watches[key]
             return
-        if zone.waits and zone.room(now):
+        if zone.waits and zone.leisure(now):
             self._refreshing.behind(entry, now)
             self.sample(zone, key, watch.pool, now)
         watch.turn += 1

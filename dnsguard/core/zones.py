@@ -7,6 +7,7 @@ about it is decided in `staleness` and `engine`.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -29,14 +30,19 @@ RETRY_MIN = 0.25  # seconds before a question is sent again; doubles with every 
 PATIENCE_MAX = 0.4
 RAMP_START, RAMP_END = 8, 256  # questions in flight allowed at recovery, and when to stop counting
 RAMP_SECONDS = 10.0
+MISSED_SECONDS = 1.0
+# Repeats of questions that got no answer, for each upstream: so many at once, so many more for each
+# answer that comes, and so many a second in any case. Where a third and more of what is asked is
+# lost, repeats would be most of the load, and what keeps an overloaded upstream down.
+REPEATS_MAX, REPEATS_EARNED, REPEATS_PER_SECOND = 32.0, 0.5, 2.0
 
 
 class Server:
     """One upstream at run time: who it is and how it does over each transport."""
 
     __slots__ = (
-        "at", "dress", "edns_again_at", "health", "label", "over", "private", "stream_health",
-        "streams", "upstream", "zones",
+        "at", "dress", "edns_again_at", "health", "label", "over", "private", "repeats",
+        "repeats_at", "stream_health", "streams", "upstream", "zones",
     )  # fmt: skip
 
     def __init__(self, upstream: Upstream, now: float) -> None:
@@ -50,7 +56,22 @@ class Server:
         self.over = True
         self.health = Health(now)  # over the transport it is configured with
         self.stream_health = Health(now)  # over TCP, where UDP answers are truncated
+        self.repeats = REPEATS_MAX
+        self.repeats_at = now
         self.edns_again_at = float("-inf")  # until then it is asked without EDNS (RFC 6891 6.2.2)
+
+    def repeat(self, held: bool, now: float) -> bool:
+        """Spend one repeat; False if none is left, or few are and there is a stale answer: `held`.
+
+        What is lost because a server has too much to do is not to be asked twice and thrice.
+        """
+        left = self.repeats + (now - self.repeats_at) * REPEATS_PER_SECOND
+        self.repeats_at = now
+        self.repeats = left = min(left, REPEATS_MAX)
+        if left < (REPEATS_MAX / 2 if held else 1):
+            return False
+        self.repeats = left - 1
+        return True
 
     def health_over(self, stream: bool) -> Health:
         """Return its health over its own transport, or over TCP for answers too big for UDP."""
@@ -61,9 +82,9 @@ class ZoneState:
     """One zone at run time."""
 
     __slots__ = (
-        "domain", "doubt", "guard", "inflight", "known", "known_at", "name", "outage",
-        "outage_since", "patience", "queue", "ramp", "ramp_until", "recovered", "retry", "servers",
-        "stale", "suffix",
+        "cut_at", "domain", "doubt", "guard", "inflight", "known", "known_at", "missed",
+        "missed_at", "name", "outage", "outage_since", "patience", "queue", "ramp", "ramp_until",
+        "recovered", "retry", "servers", "stale", "suffix",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +105,9 @@ class ZoneState:
         self.inflight = 0
         self.ramp = 0  # 0: no limit
         self.ramp_until = float("-inf")
+        self.cut_at = float("-inf")  # when the ramp was halved
+        self.missed = 0.0  # questions of late that got no answer in time, as of `missed_at`
+        self.missed_at = float("-inf")
         self.known: deque[bytes] = deque(maxlen=KNOWN_MAX)
         self.known_at = float("-inf")
         self.queue: deque[Flight] = deque()
@@ -172,12 +196,34 @@ class ZoneState:
 
     def room(self, now: float) -> bool:
         """True if another question may be sent: recovery opens the tap slowly (RFC 4697 spirit)."""
-        if not self.ramp:
-            return True
+        return not self.ramp or self._under_way(now) < self.ramp
+
+    def leisure(self, now: float) -> bool:
+        """True if there is room also for what can wait, as there is a stale answer to it."""
+        return not self.ramp or self._under_way(now) < self.ramp / 2
+
+    def _under_way(self, now: float) -> float:
+        """Return how many questions are under way, as far as that is limited; 0 if it is not."""
         if self.ramp >= RAMP_END or now >= self.ramp_until:
             self.ramp = 0
-            return True
-        return self.inflight < self.ramp
+            return -1.0  # below any limit
+        return self.inflight + self._missed(now)
+
+    def miss(self, sent: float, now: float) -> None:
+        """Note that a question of the instant `sent` is missed; the zone is asked for less.
+
+        It leaves its place little by little, because what was lost was too much. The ramp is halved
+        once for all that were under way together (as in RFC 5681), and goes on.
+        """
+        self.inflight -= 1
+        self.missed, self.missed_at = self._missed(now) + 1, now
+        if self.ramp and sent >= self.cut_at:
+            self.ramp = max(self.ramp >> 1, RAMP_START)
+            self.cut_at = now
+            self.ramp_until = now + RAMP_SECONDS
+
+    def _missed(self, now: float) -> float:
+        return self.missed * math.exp((self.missed_at - now) / MISSED_SECONDS)
 
 
 class Zones:

@@ -9,10 +9,13 @@ from dnsguard.core.policy import StalePolicy, Transport, Upstream, Zone
 from dnsguard.core.wire import name_octets
 from dnsguard.core.zones import (
     KNOWN_MAX,
+    MISSED_SECONDS,
     PATIENCE_MAX,
     RAMP_END,
     RAMP_SECONDS,
     RAMP_START,
+    REPEATS_MAX,
+    REPEATS_PER_SECOND,
     Server,
     Zones,
     ZoneState,
@@ -217,6 +220,56 @@ def test_the_ramp_ends_by_time_or_by_success() -> None:
     assert wide.ramp == 0
 
 
+def test_what_can_wait_gets_half_of_the_room() -> None:
+    state = recovered(10.0)
+    state.inflight = RAMP_START // 2
+    assert state.room(10.0)
+    assert not state.leisure(10.0)
+    state.inflight -= 1
+    assert state.leisure(10.0)
+    assert zone().leisure(10.0)
+
+
+def test_what_is_missed_leaves_its_place_little_by_little() -> None:
+    state = recovered(10.0)
+    state.inflight = RAMP_START
+    for _ in range(RAMP_START):
+        state.miss(10.0, 10.1)
+    assert state.inflight == 0
+    assert not state.room(10.1)
+    assert state.room(10.1 + MISSED_SECONDS / 4)
+    assert not state.leisure(10.1 + MISSED_SECONDS / 4)
+    assert state.leisure(10.1 + MISSED_SECONDS)
+
+
+def test_questions_that_are_missed_together_halve_the_ramp_once() -> None:
+    state = recovered(10.0)
+    state.ramp = 8 * RAMP_START
+    state.inflight = 3
+    state.miss(10.1, 10.2)
+    state.miss(10.1, 10.2)
+    assert state.ramp == 4 * RAMP_START
+    state.miss(10.2, 10.3)  # sent by the new measure
+    assert state.ramp == 2 * RAMP_START
+
+
+def test_the_ramp_is_never_less_than_it_began_with_and_goes_on_while_questions_are_missed() -> None:
+    state = recovered(10.0)
+    state.inflight = 100_000
+    state.miss(11.0, 10.0 + RAMP_SECONDS - 0.1)
+    assert state.ramp == RAMP_START
+    assert not state.room(10.0 + RAMP_SECONDS)
+    assert state.room(10.0 + 2 * RAMP_SECONDS - 0.1)
+
+
+def test_in_normal_times_what_is_missed_limits_nothing() -> None:
+    state = zone()
+    state.inflight = 100_000
+    state.miss(1.0, 1.1)
+    assert state.room(1.1)
+    assert state.leisure(1.1)
+
+
 # -- servers ------------------------------------------------------------------------------------
 
 
@@ -226,3 +279,29 @@ def test_a_server_has_one_health_a_transport(transport: Transport, streams: bool
     assert server.streams is streams
     assert server.health_over(False) is server.health
     assert (server.health_over(True) is server.health) is streams
+
+
+# -- repeats ------------------------------------------------------------------------------------
+
+
+def spend(server: Server, held: bool, now: float) -> int:
+    """How many repeats it grants at one instant."""
+    return sum(1 for _ in iter(lambda: server.repeat(held, now), False))
+
+
+def test_the_last_repeats_are_for_what_nobody_remembers() -> None:
+    server = Server(Upstream("10.0.0.1"), 0.0)
+    held = spend(server, True, 0.0)
+    assert 0 < held <= REPEATS_MAX / 2 + 1
+    assert spend(server, False, 0.0) == REPEATS_MAX - held
+
+
+def test_repeats_come_back_with_time_and_with_answers() -> None:
+    server = Server(Upstream("10.0.0.1"), 0.0)
+    spend(server, False, 0.0)
+    assert spend(server, False, 2.0) == 2 * REPEATS_PER_SECOND
+    server.repeats += 3
+    assert spend(server, False, 2.0) == 3
+    server.repeats += 10 * REPEATS_MAX  # a good day is no credit for the bad one
+    assert spend(server, False, 2.0) == REPEATS_MAX
+    assert spend(server, False, 86_400.0) == REPEATS_MAX

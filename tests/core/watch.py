@@ -360,7 +360,9 @@ class Watch:
         """What the engine writes down must agree with what there is."""
         asking = self.engine.asking
         for zone in self.engine.zones.all:
-            flying = [f for f in asking.flights.values() if f.zone is zone and not f.queued]
+            flying = [
+                f for f in asking.flights.values() if f.zone is zone and not f.queued and not f.late
+            ]
             assert zone.inflight == len(flying), "the count of questions under way is off"
         for key, flight in asking.flights.items():
             assert flight.key == key
