@@ -30,7 +30,7 @@ RETRY_MIN = 0.25  # seconds before a question is sent again; doubles with every 
 PATIENCE_MAX = 0.4
 RAMP_START, RAMP_END = 8, 256  # questions in flight allowed at recovery, and when to stop counting
 RAMP_SECONDS = 10.0
-MISSED_SECONDS = 1.0
+MISSED_SECONDS = 1.0  # after so long a missed question has 1/e of its place left
 # Repeats of questions that got no answer, for each upstream: so many at once, so many more for each
 # answer that comes, and so many a second in any case. Where a third and more of what is asked is
 # lost, repeats would be most of the load, and what keeps an overloaded upstream down.
@@ -196,18 +196,19 @@ class ZoneState:
 
     def room(self, now: float) -> bool:
         """True if another question may be sent: recovery opens the tap slowly (RFC 4697 spirit)."""
-        return not self.ramp or self._under_way(now) < self.ramp
+        return self._has_room(1.0, now)
 
     def leisure(self, now: float) -> bool:
         """True if there is room also for what can wait, as there is a stale answer to it."""
-        return not self.ramp or self._under_way(now) < self.ramp / 2
+        return self._has_room(0.5, now)
 
-    def _under_way(self, now: float) -> float:
-        """Return how many questions are under way, as far as that is limited; 0 if it is not."""
+    def _has_room(self, share: float, now: float) -> bool:
+        if not self.ramp:
+            return True
         if self.ramp >= RAMP_END or now >= self.ramp_until:
             self.ramp = 0
-            return -1.0  # below any limit
-        return self.inflight + self._missed(now)
+            return True
+        return self.inflight + self._missed(now) < self.ramp * share
 
     def miss(self, sent: float, now: float) -> None:
         """Note that a question of the instant `sent` is missed; the zone is asked for less.
