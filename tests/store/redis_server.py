@@ -21,14 +21,18 @@ from tests.net.running import HOST
 
 PORT_MIN, PORT_MAX = 20_000, 32_000  # below those that the kernel gives to clients meanwhile
 NODE_TIMEOUT_MS = 1000  # after which the nodes of a cluster think that one of them is gone
+_given: set[int] = set()
 
 
 def free_port() -> int:
     """A port that nobody has, nor gets by chance before it is used or between two lives."""
     while True:
         port = random.randrange(PORT_MIN, PORT_MAX)
+        if port in _given:
+            continue  # for a server that has not started yet
         with contextlib.suppress(OSError), socket.socket() as taken:
             taken.bind((HOST, port))
+            _given.add(port)
             return port
 
 
