@@ -139,12 +139,7 @@ class Writing:
 
     def _write_all(self) -> None:
         while (record := self._next()) is not None:
-            octets = self._line(record).encode(errors="backslashreplace") + b"\n"
-            # Straight to the descriptor: whoever hangs in `sys.stderr` holds its lock, and the
-            # interpreter wants that lock at the end.
-            with contextlib.suppress(OSError):  # nobody reads any more
-                while octets:
-                    octets = octets[os.write(STDERR, octets) :]
+            _write(self._line(record))
 
     def _next(self) -> logging.LogRecord | None:
         """Return the next line to write, or None at the end; waits for it."""
@@ -172,6 +167,23 @@ class Writing:
             return self._formatter.format(record)
         except Exception as error:  # a defect at the caller's; the lines after it matter too
             return f"a log line that cannot be formatted ({error!r}): {record.msg!r}"
+
+
+def _write(text: str) -> None:
+    """Write to stderr; it may take for ever, if nobody reads there."""
+    octets = text.encode(errors="backslashreplace") + b"\n"
+    # Straight to the descriptor: whoever hangs in `sys.stderr` holds its lock, and the interpreter
+    # wants that lock at the end.
+    with contextlib.suppress(OSError):  # nobody reads any more
+        while octets:
+            octets = octets[os.write(STDERR, octets) :]
+
+
+def last_words(text: str) -> None:
+    """Say on stderr why the process ends, which it must also if nobody reads that."""
+    saying = threading.Thread(target=_write, args=(text,), daemon=True)
+    saying.start()
+    saying.join(STOP_SECONDS)
 
 
 class _Handler(logging.Handler):

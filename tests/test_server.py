@@ -15,7 +15,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -196,29 +197,52 @@ async def test_everything_it_says_in_json_is_json() -> None:
 
 @on_a_loop
 async def test_who_does_not_read_what_it_says_stops_nothing() -> None:
-    """Its stderr is a pipe that is full before it begins."""
+    port = free_port()
+    async with Upstream() as upstream, unread("--upstream", upstream.url, port=port) as process:
+        async with datagrams(port) as client:
+            asking = asyncio.create_task(client.hear(1))
+            while not asking.done():  # nobody says when it is ready
+                assert process.returncode is None
+                client.send(ask("www.test"))
+                await asyncio.wait([asking], timeout=0.1)
+            assert asking.result()[0].addresses == [address_of("www.test")]
+        process.terminate()
+        assert await process.wait() == 0
+
+
+@on_a_loop
+async def test_who_does_not_read_why_it_ends_does_not_keep_it_from_ending() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        async with unread("--upstream", "192.0.2.53", port=port) as process:
+            assert await process.wait() == 1
+    async with unread("--set", "cache.max_bytes=many", port=port) as process:
+        assert await process.wait() == 2
+
+
+@contextlib.asynccontextmanager
+async def unread(*words: str, port: int) -> AsyncIterator[Process]:
+    """Have a server run whose stderr is a pipe that is full before it begins."""
     read, write = os.pipe()
     os.set_blocking(write, False)
     with contextlib.suppress(BlockingIOError):
         while os.write(write, b"x" * 4096):
             pass
     os.set_blocking(write, True)
-    port = free_port()
-    async with Upstream() as upstream:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "dnsguard", "serve", "--upstream", upstream.url, "--admin", "off",
-            "--listen", f"{HOST}:{port}", "--set", "store.dir=off", stderr=write,
-        )  # fmt: skip
-        os.close(write)
-        async with datagrams(port) as client:
-            asking = asyncio.create_task(client.hear(1))
-            while not asking.done():  # nobody says when it is ready
-                client.send(ask("www.test"))
-                await asyncio.wait([asking], timeout=0.1)
-            assert asking.result()[0].addresses == [address_of("www.test")]
-        process.terminate()
-        assert await process.wait() == 0
-    os.close(read)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "dnsguard", "serve", "--admin", "off", *words,
+        "--listen", f"{HOST}:{port}", "--set", "store.dir=off", stderr=write,
+    )  # fmt: skip
+    os.close(write)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        os.close(read)
 
 
 def free_port() -> int:

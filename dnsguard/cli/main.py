@@ -68,6 +68,12 @@ def commands() -> None:
     """A DNS caching proxy that keeps answering when cluster DNS does not."""
 
 
+def _last_words(text: str) -> None:
+    from dnsguard.logs import last_words
+
+    last_words(text)
+
+
 def main() -> None:
     """Run one command and end the process with its exit code."""
     try:
@@ -75,8 +81,8 @@ def main() -> None:
     except ConfigError as error:
         number = len(error.mistakes)
         head = f"{number} mistake{'s' if number > 1 else ''} in {error.what}"
-        click.echo("\n  ".join([f"dnsguard: {head}:", *map(str, error.mistakes)]), err=True)
+        _last_words("\n  ".join([f"dnsguard: {head}:", *map(str, error.mistakes)]))
         sys.exit(2)
     except DnsguardError as error:
-        click.echo(f"dnsguard: {' '.join(str(error).split())}", err=True)
+        _last_words(f"dnsguard: {' '.join(str(error).split())}")
         sys.exit(1)

@@ -176,7 +176,7 @@ def test_errors_become_exit_codes(
     code: int,
     shown: str,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     @click.command
     def failing() -> None:
@@ -187,7 +187,7 @@ def test_errors_become_exit_codes(
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == code
-    assert capsys.readouterr().err == shown
+    assert capfd.readouterr().err == shown
 
 
 def test_a_password_is_not_printed() -> None:
