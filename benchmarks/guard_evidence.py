@@ -60,6 +60,17 @@ class Service:
     def exists(self, at: float) -> bool:
         return not any(start <= at < end for start, end, _ in self.gone)
 
+    def merge(self) -> None:
+        """What is gone cannot be deleted: whatever begins meanwhile only makes that longer."""
+        merged: list[tuple[float, float, str]] = []
+        for start, end, why in sorted(self.gone):
+            if merged and start < merged[-1][1]:
+                first, until, because = merged[-1]
+                merged[-1] = first, max(until, end), because if until >= end else why
+            else:
+                merged.append((start, end, why))
+        self.gone = merged
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -133,6 +144,8 @@ class History:
             for service in self.services:
                 if service.namespace == doomed:
                     service.gone.append((at, float("inf"), "namespace"))
+        for service in self.services:
+            service.merge()
 
     def queries(self) -> Iterator[tuple[float, int]]:
         """When which name is asked for; every name at the beginning, twice."""
@@ -179,6 +192,7 @@ class Tally:
     wrong: int = 0
     deletions: Counter[str] = field(default_factory=Counter)
     masked: Counter[str] = field(default_factory=Counter)
+    unseen: Counter[str] = field(default_factory=Counter)  # of these: nobody asked until a failure
     longest: dict[str, float] = field(default_factory=dict)
 
     def add(self, other: Tally) -> None:
@@ -186,6 +200,7 @@ class Tally:
         self.wrong += other.wrong
         self.deletions += other.deletions
         self.masked += other.masked
+        self.unseen += other.unseen
         for why, seconds in other.longest.items():
             self.longest[why] = max(seconds, self.longest.get(why, 0.0))
 
@@ -197,6 +212,7 @@ class Judge:
         self._history = history
         self._known: set[int] = set()
         self._late: dict[tuple[int, float, str], float] = {}
+        self._asked: dict[tuple[int, float], float] = {}  # when first, after it was deleted
         self.tally = Tally()
         for service in history.services:
             for at, until, why in service.gone:
@@ -215,16 +231,18 @@ class Judge:
             elif number in self._known:
                 self.tally.wrong += 1
             return
-        if not positive:
-            return
         for start, end, why in service.gone:
-            if start <= at < end and at - start > GRACE:
+            if start <= at < end:
+                self._asked.setdefault((number, start), at)
+            if positive and start <= at < end and at - start > GRACE:
                 self._late[number, start, why] = at - start
 
     def done(self) -> Tally:
-        for (_, start, why), seconds in self._late.items():
+        for (number, start, why), seconds in self._late.items():
             kind = self._class(start, why)
             self.tally.masked[kind] += 1
+            if self._history.failure(self._asked[number, start]):
+                self.tally.unseen[kind] += 1
             self.tally.longest[kind] = max(seconds, self.tally.longest.get(kind, 0.0))
         return self.tally
 
@@ -352,6 +370,12 @@ def table(totals: dict[str, Tally], first: int, histories: int) -> list[str]:
             row += f"{f'{tally.masked[kind]:,} of {tally.deletions[kind]:,}':>26}"
             row += f"{tally.longest.get(kind, 0.0):>7.0f} s"
         lines.append(row)
+    guard = totals["guard"]
+    lines += [
+        "",
+        "of those that the guard masked, nobody had asked for until a failure had begun: "
+        + ", ".join(f"{guard.unseen[kind]:,} {kind}" for kind in CLASSES),
+    ]
     return lines
 
 

@@ -26,7 +26,8 @@ def doubt_verbs(engine: Engine) -> Mapping[str, Verb]:
             known = ", ".join(zone.name for zone in engine.zones.all)
             raise ControlError(f"there is no zone {name}; there are {known}")
         now = clock.now()
-        acts = {"accept": engine.guarding.accept, "reject": engine.guarding.reject}
+        doubting = engine.guarding.doubting
+        acts = {"accept": doubting.accept, "reject": doubting.reject}
         decided = [
             {"zone": zone.name, "names": acts[decision](zone, now)}
             for zone in zones

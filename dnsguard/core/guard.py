@@ -47,6 +47,7 @@ WHOLE_MIN, WHOLE_SERVICES = 3, 2
 PAIR_SECONDS = 2.5
 TURNED_SHARE = 0.5  # of what was heard since, that is denied: a source that has turned
 ELSEWHERE_MIN = 2  # names of other namespaces than the one that loses most, for it to be an event
+COMPANIONS_MIN = 2  # names of a namespace that are denied, for all of its names to be asked for
 LEAVE_SHARE = 0.5  # of mass_fraction: what may still be denied when doubt ends, lest it flap
 # Half of what was denied is back, and of the rest, each of which was asked for twice, nobody has
 # followed for so long: they were deleted meanwhile, and must not keep the zone in doubt.
@@ -97,6 +98,7 @@ class Guard:
         self._flips: dict[bytes, tuple[float, Pool, float, bool]] = {}
         self._disputed: dict[bytes, float] = {}
         self.emptied: dict[bytes, float] = {}  # keys whose addresses are gone, and since when
+        self._apart: set[bytes] = set()  # keys that are judged by themselves in spite of doubt
         self._asked: list[float] = []  # when samples were asked for
         # Below so many denials, and until when, nothing is to be found among names like these.
         self._calm: dict[Pool, tuple[int, float]] = {}
@@ -167,6 +169,8 @@ class Guard:
         if len(self._flips) < fewer and now < until:
             return ""
         flips = self._lately(now)
+        for held in self.held:  # it is known of them, and they are what doubt is about
+            flips.pop(held[:-5], None)
         alike = {n for n, p in flips.items() if p == pool}
         if len(flips) < self.policy.mass_min:
             return self._whole(alike, (pool,)) or self._whole(set(flips), self._pools)
@@ -174,7 +178,7 @@ class Guard:
         reason = (
             self._mass(alike, (pool,), fraction, now)
             or self._mass(set(flips), self._pools, fraction, now)
-            or self._turned(now)
+            or self._turned(set(flips), now)
         )
         if not reason:
             if len(self._calm) >= POOLS_MAX:
@@ -216,15 +220,15 @@ class Guard:
         since = now - self.policy.window
         return {name: pool for name, (at, pool, *_) in self._flips.items() if at >= since}
 
-    def _turned(self, now: float) -> str:
+    def _turned(self, names: set[bytes], now: float) -> str:
         """Return why the source has turned: of all that it has said lately, most is a denial.
 
         What was affirmed before an event says nothing of what came after it. So the latest
         `mass_min` denials are held against what was heard since the first of them, which are the
         samples that they were the reason for, at the least.
         """
-        latest = sorted(first for _, _, first, _ in self._flips.values())[-self.policy.mass_min :]
-        flipped = {name for name, (_, _, first, _) in self._flips.items() if first >= latest[0]}
+        latest = sorted(self._flips[name][2] for name in names)[-self.policy.mass_min :]
+        flipped = {name for name in names if self._flips[name][2] >= latest[0]}
         affirmed = {key[:-5] for key in self._recent(self._pools, latest[0])} - flipped
         if len(flipped) < TURNED_SHARE * (len(flipped) + len(affirmed)):
             return ""
@@ -267,7 +271,7 @@ class Guard:
     def _recent(self, pools: Iterable[Pool], since: float) -> Iterator[bytes]:
         for pool in pools:
             for key, at in self._pools.get(pool, {}).items():
-                if at >= since:
+                if at >= since and key not in self.held:
                     yield key
 
     def group(self, name: bytes, depth: int = NAMESPACE) -> bytes:
@@ -311,10 +315,8 @@ class Guard:
         So many that a deletion among healthy names stays below `mass_fraction`: names like the
         denied one that were not affirmed just now, other namespaces' first.
         """
-        policy = self.policy
         since = now - SAMPLE_SECONDS
-        self._asked = [at for at in self._asked if at >= now - policy.window]
-        wanted = min(ceil(1 / policy.mass_fraction), SAMPLES_MAX - len(self._asked))
+        wanted = min(ceil(1 / self.policy.mass_fraction), self._may_ask(now))
         own = self.group(key[:-5])
         near: list[bytes] = []
         far: list[bytes] = []
@@ -325,9 +327,36 @@ class Guard:
                 break
             if other[:-5] not in self._flips and self._pools[pool][other] < since:
                 (near if self.group(other[:-5]) == own else far).append(other)
-        chosen = (far + near)[: max(wanted, 0)]
+        chosen = (far + near)[:wanted]
         self._asked += [now] * len(chosen)
         return chosen
+
+    def companions(self, key: bytes, now: float) -> list[tuple[bytes, Pool]]:
+        """Return what else is known of a namespace that loses its names, to ask for now.
+
+        At least two were denied, so it may have been deleted as a whole. Whoever asks for another
+        of its names only once an event has begun could not tell it from the event's victims.
+        """
+        own = self.group(key[:-5])
+        if not own.endswith(self.domain):
+            return []
+        firsts = [first for name, (_, _, first, _) in self._flips.items() if name.endswith(own)]
+        if len(firsts) < COMPANIONS_MIN:
+            return []
+        since = min(firsts)
+        chosen = [
+            (other, pool)
+            for pool, names in self._pools.items()
+            for other, at in names.items()
+            if at < since and other[:-5].endswith(own) and other[:-5] not in self._flips
+        ][: self._may_ask(now)]
+        self._asked += [now] * len(chosen)
+        return chosen
+
+    def _may_ask(self, now: float) -> int:
+        """Return how many more questions of its own the guard may ask now."""
+        self._asked = [at for at in self._asked if at >= now - self.policy.window]
+        return max(SAMPLES_MAX - len(self._asked), 0)
 
     def forget(self, key: bytes, pool: Pool) -> None:
         """Ask for this name no more: it is gone."""
@@ -336,10 +365,31 @@ class Guard:
     # -- doubt ------------------------------------------------------------------------------
 
     def begin(self, now: float) -> None:
-        """Go into doubt."""
+        """Go into doubt, or deeper into it."""
+        if not self.doubt:
+            self.held = {}
         self.doubt, self.doubt_since = True, now
-        self.held, self.ever_held = {}, 0
+        self.ever_held = len(self.held)
         self.returned_at, self.asked_since = now, 0
+        self._apart = set()
+
+    def doubts(self, key: bytes, pool: Pool, now: float) -> bool:
+        """True if a denied name is held without another look, because the zone is in doubt.
+
+        Not so once the event seems to be over: some of its victims are back, and for a while no
+        other has followed. Who was good after that, and is denied now, is no victim of it, and is
+        judged by itself as without doubt, among names that are not held.
+        """
+        if not self.doubt or key in self._apart:
+            return False
+        some = self._back(self.policy.mass_fraction)
+        windows = 1 if self._back(RETURNED_SHARE) else 2
+        calm = some and now - self.returned_at >= windows * self.policy.window
+        good = self._pools.get(pool, {}).get(key, NEVER) > self.returned_at
+        if key in self.held or not (calm and good):
+            return True
+        self._apart.add(key)
+        return False
 
     def hold(self, key: bytes) -> None:
         """Do not believe that this name is gone."""
@@ -349,15 +399,18 @@ class Guard:
 
     def returned(self, key: bytes, now: float) -> None:
         """Note that a name that may be held has an answer again."""
+        self._apart.discard(key)
         if key in self.held:
             del self.held[key]
             self.returned_at, self.asked_since = now, 0
 
     def left_behind(self, now: float) -> bool:
         """True if the names that are still denied seem to be no victims, but deleted."""
-        few = len(self.held) <= (1 - RETURNED_SHARE) * self.ever_held
         asked = self.asked_since >= 2 * len(self.held)
-        return few and asked and now - self.returned_at >= QUIET_SECONDS
+        return self._back(RETURNED_SHARE) and asked and now - self.returned_at >= QUIET_SECONDS
+
+    def _back(self, share: float) -> bool:
+        return len(self.held) <= (1 - share) * self.ever_held
 
     def back(self, now: float) -> bool:
         """True if so few of the denied names are left that doubt is to end."""

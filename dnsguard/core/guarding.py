@@ -4,22 +4,20 @@ A denial of what was good is not stored at once. The same question goes to anoth
 the same one over the other transport, and a few names like it are asked for as well, now and for a
 while (see `watching`). If they stand, the name is believed to be gone: six round trips after it was
 asked for, or, if it was good until a moment ago, once its TTL has been over for `PATIENCE` seconds.
-If they are denied too, the zone goes into *doubt*: its last-known-good answers are served for every
-name that is denied, and for those that were believed to be gone a moment ago, until they come back,
-`guard.max_hold` has run out, or an operator has decided. To hold a name costs nothing new: it is a
-refresh that has failed, tried again after `stale.recheck`, and it dies when it would have died
-(RFC 8767).
+If they are denied too, the zone goes into *doubt* (see `doubting`). To hold a name costs nothing
+new: it is a refresh that has failed, tried again after `stale.recheck`, and it dies when it would
+have died (RFC 8767).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from dnsguard.core.actions import Actions, Notice
 from dnsguard.core.answer import Answer, Kind
 from dnsguard.core.cache import Cache
 from dnsguard.core.counters import Counters
+from dnsguard.core.doubting import Doubt, Doubting
 from dnsguard.core.entry import NEVER, Entry
 from dnsguard.core.flights import Flight
 from dnsguard.core.guard import AAAA, A, pool_of
@@ -31,9 +29,6 @@ from dnsguard.core.watching import Watch, Watching
 from dnsguard.core.wire import name_text
 from dnsguard.core.zones import ZoneState
 
-if TYPE_CHECKING:
-    from dnsguard.core.guard import Guard
-
 INQUIRY_SECONDS = 2.0  # for the samples' answers; with a client's TTL well below TTL + 5 s
 # A name that was affirmed within its TTL is held for so long past it, as an event may be about to
 # show, or the name only be restarted. It is masked for no longer than TTL + 5 s, whenever it was
@@ -42,9 +37,6 @@ PATIENCE = 4.0
 # So long after an outage, and after a refresh of the same name that failed: an upstream that has
 # just come back may not know everything again.
 SETTLING = 10.0
-ASIDE_MAX = 4096  # believed deletions that can be taken back
-ASIDE_WINDOWS = 2  # for so many windows: an event shows within one
-ROUND_MAX = 16  # names in doubt that are asked for every `stale.recheck`, beside clients' own
 
 
 def _question(key: bytes) -> str:
@@ -61,17 +53,6 @@ class Inquiry:
         self.waits = waits
         self.denial: tuple[Answer, float] | None = None  # once there were enough looks
         self.at = now + INQUIRY_SECONDS
-        self.over = False
-
-
-class Doubt:
-    """A zone in doubt, and when its names are asked for next."""
-
-    __slots__ = ("at", "over", "zone")
-
-    def __init__(self, zone: ZoneState, now: float) -> None:
-        self.zone = zone
-        self.at = now + zone.stale.recheck
         self.over = False
 
 
@@ -98,10 +79,9 @@ class Guarding:
         self.watching = Watching(cache, sending, refreshing, chance)
         self._out = out
         self._counters = counters
+        self.doubting = Doubting(cache, sending.wheel, refreshing, out, counters, store, forget)
         self._store = store
-        self._forget = forget
         self.inquiries: dict[bytes, Inquiry] = {}
-        self._asides: dict[bytes, tuple[Entry, float]] = {}
 
     # -- answers ----------------------------------------------------------------------------
 
@@ -115,10 +95,8 @@ class Guarding:
             if flight.denial is not None:
                 guard.dispute(key, now)
                 self._count("disputed")
-        elif self._asides:
-            _, at = self._asides.pop(key, (None, NEVER))
-            if now - at < self._aside_seconds(guard):
-                guard.dispute(key, now)
+        elif self.doubting.came_back(guard, key, now):
+            guard.dispute(key, now)
         if self.inquiries:
             self._end(key)
             self.told(key, now)
@@ -126,7 +104,7 @@ class Guarding:
             guard.returned(key, now)
             # Anything more is for a round to find out, and not for every answer.
             if guard.back(now):
-                self._leave_healed(flight.zone, now)
+                self.doubting.leave_healed(flight.zone, now)
 
     def believes(self, flight: Flight, answer: Answer, old: Entry, now: float) -> bool | None:
         """Whether a denial takes the place of `old`; None if the flight goes on to find out."""
@@ -137,7 +115,8 @@ class Guarding:
             return True
         if self._stands(flight, now):
             return False
-        self._put_aside(flight.key, old, now)  # it comes back with the addresses, if those do
+        # It comes back with the addresses, if those do.
+        self.doubting.put_aside(flight.key, old, now)
         return True
 
     def denied(self, flight: Flight, answer: Answer, old: Entry, now: float) -> bool | None:
@@ -151,7 +130,7 @@ class Guarding:
         if guard.policy.mode == "observe":
             self._observe(zone, guard.suspicion(key, pool, now), now)
             return True
-        if guard.doubt:
+        if guard.doubts(key, pool, now):
             self._hold(zone, key)
             return False
         if key in guard.emptied and answer.kind is Kind.NODATA and guard.empty(key, now):
@@ -284,7 +263,7 @@ class Guarding:
             return
         self._end(key)
         zone = entry.zone
-        if zone.guard.doubt:
+        if zone.guard.doubts(key, pool_of(entry), now):
             self._hold(zone, key)
         elif not zone.outage and self._confirmed(zone, key, denial, entry, now):
             self._replace(entry, denial, now)
@@ -301,7 +280,7 @@ class Guarding:
         elif isinstance(thing, Watch):
             self.watching.due(thing, now)
         else:
-            self._round(thing, now)
+            self.doubting.due(thing, now)
 
     # -- believing and holding --------------------------------------------------------------
 
@@ -315,12 +294,7 @@ class Guarding:
         self._count("believed")
         zone.guard.forget(key, pool_of(old))
         zone.guard.emptied.pop(key, None)
-        self._put_aside(key, old, now)
-
-    def _put_aside(self, key: bytes, old: Entry, now: float) -> None:
-        if len(self._asides) >= ASIDE_MAX:
-            del self._asides[next(iter(self._asides))]
-        self._asides[key] = old, now
+        self.doubting.put_aside(key, old, now)
 
     def _hold(self, zone: ZoneState, key: bytes) -> None:
         self._end(key)
@@ -329,12 +303,6 @@ class Guarding:
 
     def _count(self, verdict: str) -> None:
         self._counters.guard[verdict] += 1
-
-    @staticmethod
-    def _aside_seconds(guard: Guard) -> float:
-        return ASIDE_WINDOWS * guard.policy.window
-
-    # -- doubt ------------------------------------------------------------------------------
 
     def _observe(self, zone: ZoneState, reason: str, now: float) -> None:
         self._count("observed")
@@ -345,105 +313,8 @@ class Guarding:
             self._out.notices.append(Notice("warning", "observed", text))
 
     def _doubt(self, zone: ZoneState, reason: str, now: float) -> None:
-        zone.guard.begin(now)
-        restored = self._restore(zone, now)
+        self.doubting.begin(zone, reason, now)
         for inquiry in [i for i in self.inquiries.values() if i.denial is not None]:
             entry = self._cache.get(inquiry.key)
             if entry is not None and entry.zone is zone:
                 self._hold(zone, inquiry.key)
-        doubt = Doubt(zone, now)
-        zone.doubt = doubt
-        self._sending.wheel.set(doubt)
-        text = (
-            f"zone {zone.name}: doubt, because {reason}; serving last-known-good answers for them"
-        )
-        if restored:
-            text += f", also for {restored} that were believed to be gone"
-        self._out.notices.append(Notice("warning", "doubt", text))
-
-    def _restore(self, zone: ZoneState, now: float) -> int:
-        """Put back what was believed to be gone a moment ago; return how much."""
-        restored = 0
-        for key, (entry, at) in list(self._asides.items()):
-            if entry.zone.name != zone.name:
-                continue
-            del self._asides[key]
-            current = self._cache.get(key)
-            if now - at > self._aside_seconds(zone.guard) or now >= entry.dies():
-                continue
-            if current is not None and not current.kind:
-                continue  # it is back by itself
-            entry.zone = zone
-            entry.failed, entry.reason = now, "guard"
-            self._store(entry, current, now)
-            if not entry.kind:
-                zone.guard.hold(key)
-                self._count("restored")
-                restored += 1
-        return restored
-
-    def _round(self, doubt: Doubt, now: float) -> None:
-        """Ask for some of the names in doubt, so that their return is seen without a client."""
-        zone = doubt.zone
-        guard = zone.guard
-        lasted = now - guard.doubt_since
-        if lasted >= guard.policy.max_hold:
-            self._accept(zone, f"guard.max_hold has run out after {span(lasted)}", now)
-            return
-        for key in list(guard.held)[:ROUND_MAX]:
-            del guard.held[key]
-            entry = self._cache.get(key)
-            if entry is None or entry.kind or now >= entry.dies():
-                continue  # there is nothing left to hold
-            guard.held[key] = None  # behind the others: each in turn
-            if zone.waits and zone.leisure(now) and not held(entry, zone, now):
-                guard.asked_since += 1
-                self._refreshing.behind(entry, now)
-        if guard.healed(now):
-            self._leave_healed(zone, now)
-        elif guard.left_behind(now):
-            total = guard.ever_held
-            why = f"{total - len(guard.held)} of {total} names are back and no other has followed"
-            self._accept(zone, f"{why} for {span(now - guard.returned_at)}", now)
-        else:
-            doubt.at = now + zone.stale.recheck
-            self._sending.wheel.set(doubt)
-
-    def _leave_healed(self, zone: ZoneState, now: float) -> None:
-        guard = zone.guard
-        lasted, total = now - guard.doubt_since, guard.ever_held
-        left = self._leave(zone)
-        text = (
-            f"zone {zone.name}: doubt is over after {span(lasted)}: "
-            f"{total - len(left)} of {total} names are back"
-        )
-        self._out.notices.append(Notice("warning", "trusted", text))
-
-    def _leave(self, zone: ZoneState) -> list[bytes]:
-        assert zone.doubt is not None
-        zone.doubt.over = True
-        zone.doubt = None
-        return zone.guard.end()
-
-    def release(self, zone: ZoneState, now: float) -> None:
-        """Leave doubt, because the settings no longer ask for it; what is held may be denied."""
-        left = self._leave(zone)
-        text = f"zone {zone.name}: doubt is switched off, with {len(left)} names denied"
-        self._out.notices.append(Notice("warning", "released", text))
-
-    def accept(self, zone: ZoneState, now: float) -> int:
-        """Believe everything that is denied, as an operator says; return how many names that is."""
-        return self._accept(zone, "an operator has accepted it", now)
-
-    def _accept(self, zone: ZoneState, why: str, now: float) -> int:
-        left = self._leave(zone)
-        for key in left:
-            self._forget(key)
-        text = f"zone {zone.name}: doubt ends, because {why}: {len(left)} names are believed gone"
-        self._out.notices.append(Notice("warning", "accepted", text))
-        return len(left)
-
-    def reject(self, zone: ZoneState, now: float) -> int:
-        """Hold for another `guard.max_hold`, as an operator says; return how many names."""
-        zone.guard.doubt_since = now
-        return len(zone.guard.held)

@@ -36,7 +36,7 @@ def obey(engine: Engine, policy: Policy, now: float) -> None:
         if zone.name in before:
             zone.inherit(before[zone.name])
             if zone.guard.doubt and zone.guard.policy.mode != "enforce":
-                engine.guarding.release(zone, now)
+                engine.guarding.doubting.release(zone, now)
         zone.review(now)
     engine.schema = schema_of(policy.kubernetes, engine.cache.index)
     engine.autopath.obey(policy.kubernetes)

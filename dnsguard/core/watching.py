@@ -58,10 +58,12 @@ class Watching:
         `at_once`: also for names in the pause after a failure, as the source answers again.
         """
         asked = set()
-        for other in zone.guard.samples(key, pool, self._chance, now):
+        guard = zone.guard
+        samples = [(other, pool) for other in guard.samples(key, pool, self._chance, now)]
+        for other, kind in samples + guard.companions(key, now):
             entry = self._cache.get(other)
             if entry is None or entry.kind or entry.zone is not zone or now >= entry.dies():
-                zone.guard.forget(other, pool)
+                guard.forget(other, kind)
                 continue
             pauses = held(entry, zone, now) and not (at_once and entry.reason != "guard")
             if zone.leisure(now) and not pauses:
@@ -81,7 +83,7 @@ class Watching:
         zone, key = watch.zone, watch.key
         entry = self._cache.get(key)
         back = entry is not None and not entry.kind and entry.stored > watch.began
-        over = back or zone.guard.doubt or watch.turn == len(ROUNDS)
+        over = back or key in zone.guard.held or watch.turn == len(ROUNDS)
         if entry is None or entry.zone is not zone or over:
             watch.over = True
             del self.watches[key]

@@ -19,8 +19,8 @@ from dnsguard.core.policy import Kubernetes, Policy, Upstream, Zone
 from dnsguard.core.wire import name_octets
 
 if TYPE_CHECKING:
+    from dnsguard.core.doubting import Doubt
     from dnsguard.core.flights import Flight
-    from dnsguard.core.guarding import Doubt
 
 CLUSTER_DOMAIN = name_octets(Kubernetes().domain)
 KNOWN_MAX = 8  # names that answered lately, to probe with: one of them may be the one that fails

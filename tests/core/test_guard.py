@@ -348,6 +348,27 @@ def test_samples_are_names_alike_that_were_not_affirmed_just_now() -> None:
     assert set(chosen) - set(names(3, "bank")) < set(names(10)) - {denied}
 
 
+def test_where_a_namespace_loses_two_names_all_of_them_are_asked_for() -> None:
+    watching = guard()
+    for other in names(40):
+        watching.affirmed(other, POOL, NOW - 1)
+    for other in [*names(3, "shop", 90), *names(3, "bank")]:
+        watching.affirmed(other, OTHER, NOW - 1)
+    watching.affirmed(key("www.example.org"), OTHER, NOW - 1)
+    watching.denied(names(1)[0], POOL, NOW)
+    assert watching.companions(names(1)[0], NOW) == []
+    watching.affirmed(names(3)[2], POOL, NOW + 1)
+    watching.denied(names(2)[1], POOL, NOW + 1)
+    asked = watching.companions(names(2)[1], NOW + 1)
+    rest = [(one, POOL) for one in names(37, start=3)]
+    assert asked == [*rest, *[(one, OTHER) for one in names(3, "shop", 90)]]
+    assert len(watching.companions(names(2)[1], NOW + 2)) == module.SAMPLES_MAX - len(asked)
+    assert watching.companions(names(2)[1], NOW + 2) == []
+    watching.denied(key("a.example.org"), OTHER, NOW + 2)
+    watching.denied(key("b.example.org"), OTHER, NOW + 2)
+    assert watching.companions(key("a.example.org"), NOW + 20) == []  # nobody's namespace
+
+
 def test_there_may_be_nobody_to_ask() -> None:
     assert guard().samples(names(1)[0], POOL, CHANCE, NOW) == []
 
@@ -375,42 +396,6 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     watching.forget(names(5)[4], (1, 2, 0))
     watching.forget(names(5)[4], (1, 7, 0))
     assert len(watching.samples(names(1, "bank")[0], (1, 2, 0), CHANCE, NOW)) == 2
-
-
-def test_doubt_ends_when_most_are_back_and_not_at_once() -> None:
-    watching = guard()
-    watching.begin(NOW)
-    for one in [*names(20), *names(20, "bank")] * 2:
-        watching.hold(one)
-        watching.denied(one, POOL, NOW + 14)
-    assert watching.ever_held == 40
-    for one in [*names(18), *names(17, "bank")]:
-        watching.held.pop(one)
-    assert not watching.healed(NOW + 14)
-    assert not watching.healed(NOW + 16)  # five of forty are left, and more than that are denied
-    watching.held.pop(names(20)[19])
-    assert watching.healed(NOW + 16)
-    watching.held.clear()
-    assert watching.healed(NOW + 1)
-    assert watching.end() == []
-    assert not watching.doubt
-
-
-def test_what_was_deleted_meanwhile_does_not_keep_up_doubt() -> None:
-    """Half of what was denied is really gone, but it is one namespace's, and the others stand."""
-    watching = guard()
-    watching.begin(NOW)
-    for one in names(10):
-        watching.hold(one)
-        watching.denied(one, POOL, NOW + 20)
-    assert not watching.healed(NOW + 20)
-    for other in names(10, "bank"):
-        watching.affirmed(other, POOL, NOW + 20)
-    assert watching.healed(NOW + 20)
-    for other in names(2, "mail"):
-        watching.hold(other)
-        watching.denied(other, POOL, NOW + 20)
-    assert not watching.healed(NOW + 20)
 
 
 def test_names_without_addresses_are_noted_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

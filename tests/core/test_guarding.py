@@ -8,8 +8,6 @@ from typing import Literal
 import pytest
 
 from dnsguard.core import guarding as module
-from dnsguard.core.guard import QUIET_SECONDS
-from dnsguard.core.learned import Learned
 from dnsguard.core.policy import GuardPolicy, Policy, StalePolicy, Upstream, Zone
 from tests.core.watch import Asked
 from tests.core.world import World, one_zone
@@ -169,119 +167,6 @@ def test_a_denial_while_it_is_still_fresh_is_believed_in_time() -> None:
     assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
 
 
-def test_accepted_names_are_gone() -> None:
-    world = doubting()
-    root = world.engine.zones.root
-    assert world.engine.guarding.accept(root, world.now) == len(NAMES)
-    assert root.state == "normal"
-    assert {world.resolve(name).read().rcode for name in NAMES} == {"NXDOMAIN"}
-    assert world.said("an operator has accepted it: 10 names are believed gone")
-    world.advance(60)
-    world.finish()
-
-
-def test_rejected_names_are_held_for_longer() -> None:
-    world = doubting(policy(GuardPolicy(max_hold=3600.0)))
-    world.advance(3000)
-    assert world.engine.guarding.reject(world.engine.zones.root, world.now) == len(NAMES)
-    world.advance(3000)
-    assert codes(world.resolve(NAMES[0])) == [3]
-    world.advance(700)
-    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
-
-
-def test_what_dies_in_doubt_is_held_no_longer() -> None:
-    world = doubting(policy(max_age=600.0))
-    world.advance(700)
-    assert world.engine.zones.root.state == "normal"
-    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
-    world.finish()
-
-
-def test_what_was_deleted_meanwhile_does_not_keep_up_doubt() -> None:
-    """Half are back. The rest look like victims, and go on to, until they have been long enough."""
-    world = doubting(names=MORE_NAMES)
-    world.advance(60.0)
-    assert world.engine.zones.root.state == "doubt"
-    for name in MORE_NAMES[5:15]:
-        world.drop(name)
-    world.behave("ok")
-    world.advance(QUIET_SECONDS - 10.0)
-    assert world.engine.zones.root.state == "doubt"
-    assert codes(world.resolve(MORE_NAMES[5])) == [3]
-    world.advance(30.0)
-    assert world.engine.zones.root.state == "normal"
-    assert world.said("10 of 20 names are back and no other has followed for 5")
-    for name in MORE_NAMES:
-        world.advance(6.0)
-        rcode = world.resolve(name).read().rcode
-        assert rcode == ("NXDOMAIN" if name in MORE_NAMES[5:15] else "NOERROR")
-    assert world.engine.zones.root.state == "normal"
-    world.finish()
-
-
-def test_victims_that_are_not_back_by_half_are_held_for_longer() -> None:
-    world = doubting(names=MORE_NAMES)
-    for name in MORE_NAMES[4:16]:
-        world.drop(name)
-    world.behave("ok")
-    world.advance(3 * QUIET_SECONDS)
-    assert world.engine.zones.root.state == "doubt"
-    assert codes(world.resolve(MORE_NAMES[5])) == [3]
-
-
-def test_doubt_goes_on_through_new_settings() -> None:
-    world = doubting()
-    world.reload(policy(GuardPolicy(max_hold=60.0)))
-    assert world.engine.zones.root.state == "doubt"
-    world.advance(70)
-    assert world.engine.zones.root.state == "normal"
-    assert world.said("guard.max_hold has run out")
-
-
-def test_doubt_ends_with_the_guard() -> None:
-    world = doubting()
-    world.reload(policy(GuardPolicy(mode="off")))
-    assert world.engine.zones.root.state == "normal"
-    assert world.said("doubt is switched off, with 10 names denied")
-    world.advance(6)
-    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
-
-
-def test_restored_are_only_what_is_alive_and_still_gone() -> None:
-    world = known(policy(GuardPolicy(second_look=False), max_age=60.0))
-    world.upstreams["10.0.0.53:53"].negative_ttl = 5
-    world.engine.learned = Learned(world.engine.cache)
-    late = [f"n{n}.late.svc.cluster.local" for n in range(2)]
-    for name in late:
-        world.put(name, "A", 5, "10.244.1.1")
-        world.resolve(name)
-    world.advance(55)
-    for name in late:
-        world.drop(name)
-        assert world.resolve(name).read().rcode == "NXDOMAIN"
-    for name in NAMES:
-        world.resolve(name)
-    world.advance(10)  # what was believed gone is dead by now
-    world.put(late[1], "A", 5, "10.244.1.2")
-    assert world.resolve(late[1]).read().rcode == "NOERROR"
-    world.behave("nxdomain")
-    for name in NAMES:
-        world.resolve(name)
-    assert world.engine.zones.root.state == "doubt"
-    assert world.resolve(late[0]).read().rcode == "NXDOMAIN"
-    assert codes(world.resolve(NAMES[0])) == [3]
-
-
-def test_what_can_be_taken_back_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ASIDE_MAX", 2)
-    world = known(policy(GuardPolicy(second_look=False)))
-    world.behave("nxdomain")
-    for name in NAMES:
-        world.resolve(name)
-    assert verdicts(world)["restored"] == 2
-
-
 def test_a_canary_that_nobody_confirms_is_an_event_all_the_same() -> None:
     world = known(policy(GuardPolicy(canaries=(NAMES[0],))))
     world.drop(NAMES[0])
@@ -292,23 +177,6 @@ def test_a_canary_that_nobody_confirms_is_an_event_all_the_same() -> None:
     assert root.state == "doubt"
     assert world.now - 1.0 < root.since < world.now
     assert codes(world.resolve(NAMES[0])) == [3]
-
-
-def test_what_is_back_by_itself_is_not_restored() -> None:
-    world = known(policy(GuardPolicy(second_look=False)))
-    world.drop(NAMES[0])
-    world.resolve(NAMES[0])
-    (gone,) = (key for key, entry in world.engine.cache.index.items() if entry.kind)
-    world.engine.forget(gone)  # as a flood of names would have it
-    world.put(NAMES[0], "A", 5, "10.244.9.9")
-    assert world.resolve(NAMES[0]).read().data == ("10.244.9.9",)
-    world.behave("nxdomain")
-    for name in NAMES[1:]:
-        world.resolve(name)
-    assert world.engine.zones.root.state == "doubt"
-    assert verdicts(world)["restored"] == 3
-    world.advance(6.0)
-    assert world.resolve(NAMES[0]).read().data == ("10.244.9.9",)
 
 
 def test_an_inquiry_in_another_zone_goes_on() -> None:
@@ -355,33 +223,6 @@ def both_families(given: Policy | None = None) -> World:
             world.resolve(name)
         world.advance(6.0)
     return world
-
-
-def test_what_is_restored_is_restored_in_both_families() -> None:
-    """A name fell before the event was one, and was denied for the family that it has not, too."""
-    world = both_families()
-    world.advance(10.0)
-    world.drop(NAMES[0])
-    assert world.resolve(NAMES[0]).read().rcode == "NXDOMAIN"
-    assert world.resolve(NAMES[0], "AAAA").read().rcode == "NXDOMAIN"
-    world.advance(6.0)
-    world.behave("nxdomain")
-    for name in NAMES[1:]:
-        world.resolve(name)
-    assert world.engine.zones.root.state == "doubt"
-    for _ in range(4):
-        assert world.resolve(NAMES[0]).read().rcode == "NOERROR"
-        assert world.resolve(NAMES[0], "AAAA").read().rcode == "NOERROR"
-        world.advance(15.0)
-    assert verdicts(world)["restored"] == 1
-    world.behave("ok")
-    for _ in range(2):
-        world.advance(60.0)
-        for name in NAMES:
-            world.resolve(name)
-    world.advance(60.0)
-    assert world.resolve(NAMES[0], "AAAA").read().rcode == "NXDOMAIN"  # it is gone indeed
-    world.finish()
 
 
 def test_in_doubt_the_other_family_is_not_denied_either() -> None:

@@ -7,8 +7,10 @@ from math import ceil
 import pytest
 
 from dnsguard.core import watching as module
+from dnsguard.core.answer import Kind
 from dnsguard.core.policy import GuardPolicy
 from dnsguard.core.watching import ROUNDS, Watch
+from dnsguard.core.wire import name_text
 from tests.core.test_guarding import NAMES, known
 from tests.core.world import World
 
@@ -54,4 +56,21 @@ def test_what_is_watched_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         world.drop(name)
         world.resolve(name)
     assert len(watches(world)) == 2
+    world.finish()
+
+
+def test_a_deleted_namespace_is_found_out_without_a_client() -> None:
+    """Two of its names are asked for; the others are not, and are denied as well soon after."""
+    doomed = [f"n{n}.gone.svc.cluster.local" for n in range(12)]
+    world = known(names=[*NAMES, *doomed])
+    for name in doomed:
+        world.drop(name)
+    world.resolve(doomed[0])
+    world.resolve(doomed[1])
+    world.advance(1.0)
+    index = world.engine.cache.index
+    kinds = {name_text(key[:-5]).rstrip("."): entry.kind for key, entry in index.items()}
+    assert {kinds[name] for name in doomed} == {Kind.NXDOMAIN}
+    assert {kinds[name] for name in NAMES} == {Kind.POSITIVE}
+    assert world.engine.zones.root.state == "normal"
     world.finish()
