@@ -23,7 +23,20 @@ from dnsguard.core.zones import ZoneState
 
 ASIDE_MAX = 4096  # believed deletions that can be taken back
 ASIDE_WINDOWS = 2  # for so many windows: an event shows within one
+# Nothing was denied for so long, while the name that was denied before and names like it were asked
+# for again and again (see `watching`): that one was no victim of what began then.
+GAP_SECONDS = 8.0
 ROUND_MAX = 16  # names in doubt that are asked for every `stale.recheck`, beside clients' own
+
+
+def _linked(denials: list[float], now: float) -> float:
+    """Return the first of the instants that lead up to `now` without a gap."""
+    first = now
+    for at in sorted(denials, reverse=True):
+        if first - at > GAP_SECONDS:
+            break
+        first = at
+    return first
 
 
 class Doubt:
@@ -97,12 +110,13 @@ class Doubting:
     def _restore(self, zone: ZoneState, now: float) -> int:
         """Put back what was believed to be gone a moment ago; return how much."""
         restored = 0
-        for key, (entry, at) in list(self._asides.items()):
-            if entry.zone.name != zone.name:
-                continue
+        mine = [item for item in self._asides.items() if item[1][0].zone.name == zone.name]
+        since = _linked([at for _, (_, at) in mine] + zone.guard.first_denials(), now)
+        since = max(since, now - self._aside_seconds(zone.guard))
+        for key, (entry, at) in mine:
             del self._asides[key]
             current = self._cache.get(key)
-            if now - at > self._aside_seconds(zone.guard) or now >= entry.dies():
+            if at < since or now >= entry.dies():
                 continue
             if current is not None and not current.kind:
                 continue  # it is back by itself

@@ -6,14 +6,14 @@ has missed what happened. So flips are compared with what else was refreshed wit
 names like them: those whose addresses lie near theirs, because Service addresses and pod addresses
 are handed out by different parts of a cluster and fail apart, and over the whole zone. Names of one
 namespace that go together, while other namespaces stay, are that namespace's own business.
-Here is only the judgement; what is asked, held and restored because of it is `guarding`'s part.
+Here is only the judgement; `guarding` and `doubting` ask, hold and restore because of it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING
 
 from dnsguard.core.entry import NEVER
@@ -98,6 +98,7 @@ class Guard:
         self._flips: dict[bytes, tuple[float, Pool, float, bool]] = {}
         self._disputed: dict[bytes, float] = {}
         self.emptied: dict[bytes, float] = {}  # keys whose addresses are gone, and since when
+        self._returning_since = inf  # when the first one came back
         self._apart: set[bytes] = set()  # keys that are judged by themselves in spite of doubt
         self._asked: list[float] = []  # when samples were asked for
         # Below so many denials, and until when, nothing is to be found among names like these.
@@ -214,6 +215,10 @@ class Guard:
             if key[:-5] not in self._flips
         }
         return len(groups) > 1 or groups <= stand or not stand
+
+    def first_denials(self) -> list[float]:
+        """Return when the names that are denied now were denied first."""
+        return [first for _, _, first, _ in self._flips.values()]
 
     def _lately(self, now: float) -> dict[bytes, Pool]:
         """Return the names that were denied within the window, and their pools."""
@@ -371,21 +376,21 @@ class Guard:
         self.doubt, self.doubt_since = True, now
         self.ever_held = len(self.held)
         self.returned_at, self.asked_since = now, 0
+        self._returning_since = inf
         self._apart = set()
 
     def doubts(self, key: bytes, pool: Pool, now: float) -> bool:
         """True if a denied name is held without another look, because the zone is in doubt.
 
         Not so once the event seems to be over: some of its victims are back, and for a while no
-        other has followed. Who was good after that, and is denied now, is no victim of it, and is
-        judged by itself as without doubt, among names that are not held.
+        other has followed. Who was good since the first of them was back, and is denied now, is no
+        victim of it, and is judged by itself as without doubt, among names that are not held.
         """
         if not self.doubt or key in self._apart:
             return False
-        some = self._back(self.policy.mass_fraction)
-        windows = 1 if self._back(RETURNED_SHARE) else 2
-        calm = some and now - self.returned_at >= windows * self.policy.window
-        good = self._pools.get(pool, {}).get(key, NEVER) > self.returned_at
+        quiet = (1 if self._back(RETURNED_SHARE) else 2) * self.policy.window
+        calm = self._back(self.policy.mass_fraction) and now - self.returned_at >= quiet
+        good = self._pools.get(pool, {}).get(key, NEVER) >= self._returning_since
         if key in self.held or not (calm and good):
             return True
         self._apart.add(key)
@@ -402,6 +407,7 @@ class Guard:
         self._apart.discard(key)
         if key in self.held:
             del self.held[key]
+            self._returning_since = min(self._returning_since, now)
             self.returned_at, self.asked_since = now, 0
 
     def left_behind(self, now: float) -> bool:
@@ -427,12 +433,11 @@ class Guard:
         """
         if self.back(now):
             return True
-        if now - self.doubt_since < self.policy.window:
-            return False
+        lasts = now - self.doubt_since >= self.policy.window
         fraction = LEAVE_SHARE * self.policy.mass_fraction
         flips = self._lately(now)
         kinds = [({n for n in flips if flips[n] == pool}, (pool,)) for pool in {*flips.values()}]
-        return not any(
+        return lasts and not any(
             self._mass(flipped, pools, fraction, now) or self._whole(flipped, pools)
             for flipped, pools in [*kinds, (set(flips), tuple(self._pools))]
         )

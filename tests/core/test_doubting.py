@@ -244,3 +244,32 @@ def test_another_event_while_the_last_is_not_over_leads_deeper_into_doubt() -> N
     world.advance(QUIET_SECONDS + 60.0)
     assert world.engine.zones.root.state == "normal"
     world.finish()
+
+
+@pytest.mark.parametrize(("between", "victim"), [([], False), ([6.0], True), ([6.0, 6.0], True)])
+def test_what_was_denied_long_before_the_others_is_no_victim(
+    between: list[float], victim: bool
+) -> None:
+    """It is one if others were denied in between, one after the other without a long pause."""
+    world = known(names=MORE_NAMES)
+    alone, *others = MORE_NAMES
+    world.drop(alone)
+    world.resolve(alone)
+    world.advance(0.1)
+    for pause in between:
+        world.advance(pause)
+        name = others.pop(0)
+        world.drop(name)
+        world.resolve(name)
+        world.advance(0.1)
+    world.advance(module.GAP_SECONDS + (-3.0 if between else 1.0))
+    assert world.engine.zones.root.state == "normal"
+    assert world.resolve(alone).read().rcode == "NXDOMAIN"
+    world.behave("nxdomain")
+    for _ in range(6):  # some were asked for by the guard, and are fresh
+        for name in others:
+            world.resolve(name)
+        world.advance(1.0)
+    assert world.engine.zones.root.state == "doubt"
+    assert (world.resolve(alone).read().rcode == "NOERROR") == victim
+    assert ("restored" in verdicts(world)) == victim

@@ -61,8 +61,8 @@ def ebbing(back: int) -> Guard:
 def test_once_an_event_ebbs_who_was_good_since_is_judged_by_itself(back: int, quiet: float) -> None:
     watching = ebbing(back)
     later = NOW + 1 + quiet
-    assert watching.doubts(names(1)[0], POOL, later)  # it was good when it came back, not since
-    watching.affirmed(names(1)[0], POOL, NOW + 2)
+    watching.affirmed(names(1, "mail")[0], POOL, NOW + 0.9)
+    assert watching.doubts(names(1, "mail")[0], POOL, later)  # not since the first was back
     assert watching.doubts(names(1)[0], POOL, later - 0.1)
     assert not watching.doubts(names(1)[0], POOL, later)
     assert watching.doubts(names(10)[9], POOL, later)  # held
