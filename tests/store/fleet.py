@@ -28,12 +28,13 @@ async def metric(running: Serve, name: str, least: float) -> None:
 
 
 async def teach(upstream: Upstream, server: Server, url: str) -> None:
-    """Have one node of the fleet learn all names and be gone."""
+    """Have one node of the fleet learn all names, which nobody knew, and be gone."""
+    before = server.client.dbsize()
     async with serve(*arguments(upstream, url)) as node, datagrams(node.port) as client:
         await metric(node, "up", 1)
         for name in NAMES:
             await client.resolve(name)
-        await server.holds(len(NAMES))
+        await server.holds(before + len(NAMES))
         node.signal(signal.SIGKILL)
         await node.ended()
 
@@ -43,6 +44,5 @@ async def know(running: Serve, names: Sequence[str]) -> None:
     async with datagrams(running.port) as client:
         for name in names:
             reply = await client.resolve(name)
-            assert (reply.rcode, reply.addresses, reply.ede) == (
-                "NOERROR", [address_of(name)], [3],
-            )  # fmt: skip
+            told = reply.rcode, reply.addresses, reply.ede
+            assert told == ("NOERROR", [address_of(name)], [3]), f"{name}: {told}"

@@ -54,6 +54,7 @@ async def test_what_others_learn_later_is_found_when_it_is_needed(tmp_path: Path
         await metric(node, "up", 1)
         async with datagrams(node.port) as client:
             await client.resolve("mine.test")
+        await server.holds(1)
         await teach(upstream, server, server.url)
         found = await numbers(node)
         assert found['shared_reads_total{result="missed"}'] == 0  # misses never go there
