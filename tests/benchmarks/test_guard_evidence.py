@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.guard_evidence import CLASSES, START, History, Judge, live, one, table
+from benchmarks.guard_evidence import CLASSES, START, Failure, History, Judge, live, one, table
 
 
 def test_a_seed_is_one_history_for_all() -> None:
@@ -20,8 +20,8 @@ def test_the_guard_prevents_what_rfc_8767_serves() -> None:
     assert found["prefer_positive"].wrong == 0
     assert sum(found["prefer_positive"].masked.values()) >= sum(found["guard"].masked.values())
     lines = table(found, seed, 1)
-    assert len(lines) == 7
-    assert all(kind in lines[3] for kind in CLASSES)
+    assert len(lines) == 9
+    assert all(kind in lines[3] and kind in lines[-1] for kind in CLASSES)
 
 
 def test_the_judge_knows_truth_from_memory() -> None:
@@ -39,6 +39,29 @@ def test_the_judge_knows_truth_from_memory() -> None:
     assert tally.wrong == 1
     assert tally.masked["single"] == 1
     assert tally.longest["single"] == 30
+
+
+def test_what_is_first_asked_for_in_a_failure_is_counted_apart() -> None:
+    history = History(7)
+    history.services[0].gone = [(START + 100, float("inf"), "single")]
+    history.services[1].gone = [(START + 100, float("inf"), "single")]
+    history.failures = [Failure("knows nothing", START + 200, START + 300, frozenset())]
+    judge = Judge(history)
+    judge.told(0, False, START + 150)
+    for number in (0, 1):
+        judge.told(number, True, START + 210)
+    tally = judge.done()
+    assert (tally.masked["single"], tally.unseen["single"]) == (2, 1)
+
+
+def test_what_is_gone_is_not_deleted_again() -> None:
+    service, forever = History(7).services[0], float("inf")
+    service.gone = [(30.0, 40.0, "single"), (10.0, 20.0, "rolled"), (15.0, forever, "namespace")]
+    service.merge()
+    assert service.gone == [(10.0, forever, "namespace")]
+    service.gone = [(10.0, 20.0, "rolled"), (12.0, 14.0, "rolled"), (20.0, 30.0, "single")]
+    service.merge()
+    assert service.gone == [(10.0, 20.0, "rolled"), (20.0, 30.0, "single")]
 
 
 def test_one_pod_knows_few_names() -> None:
