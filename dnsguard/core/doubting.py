@@ -157,6 +157,7 @@ class Doubting:
             self._wheel.set(doubt)
 
     def leave_healed(self, zone: ZoneState, now: float) -> None:
+        """Leave doubt, because its names are back but for a few, which may be denied now."""
         guard = zone.guard
         lasted, total = now - guard.doubt_since, guard.ever_held
         left = self._leave(zone)
