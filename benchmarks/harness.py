@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmarks.accounting import Noise, group_cpu_seconds
 from benchmarks.asking import LOOPBACK, Reply, ask, ask_all, stub
+from dnsguard import offspring
 
 PACKAGES = {
     "nsd": "nsd",
@@ -133,6 +134,7 @@ class Bench:
     ) -> Program:
         """Start `command`, its output in a file; pinned to one processor when `cpu` is given."""
         log = self.directory / f"{name.replace(' ', '-')}-{len(self.programs)}.log"
+        around = offspring.environment(bytecode=self.directory / "bytecode")
         with log.open("wb") as sink:
             started = time.monotonic()
             process = subprocess.Popen(
@@ -141,7 +143,7 @@ class Bench:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 cwd=self.directory,
-                env=python_environment() | dict(environment or {}),
+                env=around | dict(environment or {}),
                 start_new_session=True,
             )
         program = Program(name, process, log, started, port)
@@ -171,13 +173,6 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 def pinned(command: Sequence[str], cpu: int | None) -> list[str]:
     """`taskset` replaces itself by the command, so the process id stays that of the server."""
     return [*(() if cpu is None else ("taskset", "-c", str(cpu))), *command]
-
-
-def python_environment() -> dict[str, str]:
-    """This checkout comes first, so that the benchmark measures the tree it lies in."""
-    root = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    return os.environ | {"PYTHONPATH": path}
 
 
 def free_port() -> int:

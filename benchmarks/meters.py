@@ -20,8 +20,9 @@ from typing import Any, Protocol
 
 from benchmarks import dnsperf
 from benchmarks.asking import LOOPBACK
-from benchmarks.harness import Broken, pinned, python_environment
+from benchmarks.harness import Broken, pinned
 from benchmarks.reporting import percentile
+from dnsguard import offspring
 
 TIMEOUT = 2.0  # seconds until a query counts as lost
 CONNECTIONS = 4  # source ports over UDP; connections over TCP
@@ -106,7 +107,7 @@ class OwnMeter:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=python_environment(),
+                env=offspring.environment(),
             ) as process,
         ):
             assert process.stdin is not None

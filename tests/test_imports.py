@@ -35,9 +35,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": BELOW_EDGES,
     "admin": BELOW_EDGES | {"message_text"},
     "kube": BELOW_EDGES,
-    "demo": BELOW_EDGES | {"config"},
+    "offspring": set(),
+    "demo": BELOW_EDGES | {"config", "offspring"},
     "sim": {"core", "errors", "config"},  # virtual time only: no clock
-    "bench": BELOW_EDGES | {"net", "sim"},  # the generator shares the proxy's batched system calls
+    "bench": BELOW_EDGES
+    | {"net", "offspring", "sim"},  # the generator shares the proxy's batched system calls
     "control_place": {"admin", "config", "errors", "logs", "store"},
     "workers": {"admin", "config", "control_place", "errors", "logs"},
     "server": EDGES | BELOW_EDGES | {"config", "control_place", "logs", "message_text", "workers"},

@@ -7,7 +7,6 @@ here runs while queries are under way, but for a line read now and then.
 from __future__ import annotations
 
 import dataclasses
-import os
 import signal
 import subprocess
 import sys
@@ -15,18 +14,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 import msgspec
 
+from dnsguard import offspring
 from dnsguard.bench import echo
 from dnsguard.bench.load import Load, Progress, Word
 from dnsguard.bench.meter import Measured
 from dnsguard.bench.usage import NoProcess, Processes, Usage
 from dnsguard.errors import DnsguardError
 
-PACKAGE_HOME = str(Path(__file__).resolve().parents[2])
 CEILING_SECONDS = 2.0
 CEILING_WARMUP = 0.25
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -114,12 +112,11 @@ def ceiling(load: Load, tell: Tell) -> Ceiling:
 @contextmanager
 def _child(load: Load) -> Iterator[subprocess.Popen[bytes]]:
     """It stands in a session of its own: Ctrl-C reaches this process, which passes it on."""
-    path = os.pathsep.join(filter(None, (PACKAGE_HOME, os.environ.get("PYTHONPATH"))))
     with subprocess.Popen(
         [sys.executable, "-m", "dnsguard.bench.child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": path},
+        env=offspring.environment(),
         start_new_session=True,
     ) as process:
         assert process.stdin is not None

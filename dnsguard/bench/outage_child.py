@@ -7,17 +7,15 @@ its own, so that Ctrl-C reaches the command alone, which then ends its children 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from dnsguard import offspring
 from dnsguard.errors import DnsguardError
 
-PACKAGE_HOME = str(Path(__file__).resolve().parents[2])
 LINE_MAX = 1 << 26  # octets: a plan with many names, or a second's worth of look-ups
 STOP_SECONDS = 5.0
 
@@ -56,12 +54,11 @@ class Child:
     @classmethod
     async def start(cls, title: str, module: str) -> Child:
         """Start a module of this package as a process; what it complains of goes to our stderr."""
-        path = os.pathsep.join(filter(None, (PACKAGE_HOME, os.environ.get("PYTHONPATH"))))
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", module,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
+            env=offspring.environment(),
             start_new_session=True,
             limit=LINE_MAX,
         )  # fmt: skip

@@ -14,7 +14,9 @@ import tempfile
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -201,9 +203,9 @@ class Run:
         for at, event in scenario.events:
             if event.do in OF_THE_CACHE:
                 await asyncio.sleep(max(0.0, at - self.now()))
-                await asyncio.gather(
-                    *(asyncio.to_thread(cache.happen, event.do) for cache in caches)
-                )
+                with ThreadPoolExecutor(len(caches) or 1) as pool:
+                    run = partial(asyncio.get_running_loop().run_in_executor, pool)
+                    await asyncio.gather(*(run(cache.happen, event.do) for cache in caches))
 
     async def _watch(self, scenario: Scenario, caches: list[Cache]) -> None:
         dead: set[str] = set()

@@ -23,8 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dnsguard import __version__
-from dnsguard.bench.outage_child import PACKAGE_HOME
+from dnsguard import __version__, offspring
 from dnsguard.bench.outage_upstream import HOST, bind_pair
 from dnsguard.sim.result import Kind
 
@@ -81,7 +80,7 @@ def dnsguard(settings: Sequence[tuple[str, str]] = ()) -> Rival:
 
 def others() -> tuple[list[Rival], list[str]]:
     """The peers that can be had here, and a line for each that cannot."""
-    root = Path(PACKAGE_HOME)
+    root = Path(offspring.PACKAGE_HOME)
     if not (root / "benchmarks" / "rivals.py").is_file():
         return [], [NO_CHECKOUT]
     if str(root) not in sys.path:
@@ -97,14 +96,14 @@ class Cache:
     def __init__(self, rival: Rival, upstream: int, home: Path) -> None:
         self.rival = rival
         self._directory = Path(tempfile.mkdtemp(prefix="cache-", dir=home))
+        self._bytecode = home / "bytecode"
         self._log = home / f"{self._directory.name}.log"
         self.spot = Spot(self._directory, free_port(), free_port(), upstream)
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("DNSGUARD_")}
-        path = os.pathsep.join(filter(None, (PACKAGE_HOME, os.environ.get("PYTHONPATH"))))
+        around = offspring.environment(settings=False, bytecode=self._bytecode)
         with self._log.open("ab") as sink:
             self._process = subprocess.Popen(
                 self.rival.command(self.spot),
@@ -112,7 +111,7 @@ class Cache:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 cwd=self._directory,
-                env=environment | {"PYTHONPATH": path} | dict(self.rival.environment),
+                env=around | dict(self.rival.environment),
                 start_new_session=True,
             )
 

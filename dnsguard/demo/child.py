@@ -15,13 +15,12 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
+from dnsguard import offspring
 from dnsguard.errors import DnsguardError
 
 TAIL_LINES_MAX = 30  # of a child's complaints, kept to be shown should it die
-PACKAGE_HOME = str(Path(__file__).resolve().parents[2])
 STOP_SECONDS = 2.0  # a demo's last queries are not worth a longer wait
 
 
@@ -79,13 +78,12 @@ class Child:
 
         What it writes to stderr is kept either way, to be shown should it die.
         """
-        path = os.pathsep.join(filter(None, (PACKAGE_HOME, os.environ.get("PYTHONPATH"))))
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL if stderr else asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**_environment(), "PYTHONPATH": path},
+            env=offspring.environment(settings=False),
             start_new_session=True,
         )
         child = cls(title, process)
@@ -139,11 +137,6 @@ class Child:
     def _read(self, stream: asyncio.StreamReader | None, *receivers: Callable[[str], None]) -> None:
         if stream is not None:
             self._readers.append(asyncio.create_task(_lines(stream, receivers)))
-
-
-def _environment() -> dict[str, str]:
-    """The user's, without the settings of a dnsguard elsewhere: a demo is the same everywhere."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("DNSGUARD_")}
 
 
 async def _lines(stream: asyncio.StreamReader, receivers: Sequence[Callable[[str], None]]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from dnsguard import offspring
 from dnsguard.bench import outage_stage
 from dnsguard.bench.outage_run import Sight
 from dnsguard.cli import bench, bench_outage
@@ -123,7 +124,7 @@ def test_help_says_what_is_compressed() -> None:
 def test_without_a_checkout_dnsguard_is_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outage_stage, "PACKAGE_HOME", str(tmp_path))
+    monkeypatch.setattr(offspring, "PACKAGE_HOME", str(tmp_path))
     found, notes = outage_stage.others()
     assert found == []
     assert notes == [outage_stage.NO_CHECKOUT]
