@@ -31,7 +31,7 @@ from dnsguard.sim.told import (
 )
 
 STALE_TTL = 30  # RFC 8767 section 4
-FOREVER, LONG_AGO = float("inf"), float("-inf")
+LONG_AGO = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +75,28 @@ class Kept:
 class Fetch:
     """A question under way to an upstream."""
 
-    __slots__ = ("flow", "level", "number", "over", "question", "tries", "upstream", "waiters")
+    __slots__ = ("attempt", "over", "question", "tries", "upstream", "waiters")
 
     def __init__(self, question: Question) -> None:
         self.question = question
         self.waiters: list[int] = []
         self.tries = 0
-        self.number = 0  # of the latest try, so that an earlier one's timer is recognized
         self.upstream = 0
-        self.level = 0  # of the time-outs, when the latest try began
-        self.flow: Flow | None = None
+        self.attempt: Attempt | None = None  # the latest
         self.over = False
+
+
+class Attempt:
+    """One try of a fetch, as it was sent. What comes after its time-out is heard by nobody."""
+
+    __slots__ = ("fetch", "flow", "sent", "timeout", "upstream")
+
+    def __init__(self, fetch: Fetch, now: float, timeout: float, flow: Flow | None) -> None:
+        self.fetch = fetch
+        self.upstream = fetch.upstream
+        self.sent = now
+        self.timeout = timeout
+        self.flow = flow
 
 
 class Cache:
@@ -184,19 +195,16 @@ class Cache:
         self._try(fetch, now)
 
     def _try(self, fetch: Fetch, now: float) -> None:
-        fetch.number += 1
         health = self._health[fetch.upstream]
         wait = health.patience(self.how.tries, fetch.tries)
-        fetch.level = health.level
         health.asked(now)
-        fetch.flow = health.flow(now)
-        self._stage.send(self, fetch.upstream, fetch.question, fetch, fetch.flow)
-        if wait < FOREVER:
-            self._stage.after(wait, self._silence, fetch, fetch.number)
+        attempt = fetch.attempt = Attempt(fetch, now, wait, health.flow(now))
+        self._stage.send(self, fetch.upstream, fetch.question, attempt, attempt.flow)
+        self._stage.after(wait, self._silence, attempt)
 
-    def _silence(self, fetch: Fetch, number: int) -> None:
-        if not fetch.over and fetch.number == number:
-            self._lost(fetch, self._stage.now, None)
+    def _silence(self, attempt: Attempt) -> None:
+        if not attempt.fetch.over and attempt.fetch.attempt is attempt:
+            self._lost(attempt, self._stage.now, None)
 
     def again(self, plan: Walked, now: float) -> Walk | None:
         """It is as quick to ask for the parts."""
@@ -208,28 +216,29 @@ class Cache:
     def heard(self, token: object, said: Said, now: float) -> None:
         if isinstance(token, int):  # a health check's
             if said.rcode != CLOSED:
-                self._health[token].answered(now)
+                self._health[token].answered(now, 0.0)
             return
-        assert isinstance(token, Fetch)
-        if said.rcode == CLOSED and self.how.deaf:
+        assert isinstance(token, Attempt)
+        waited, fetch = now - token.sent, token.fetch
+        if waited > token.timeout or (said.rcode == CLOSED and self.how.deaf):
             return
         if said.rcode != CLOSED:
-            self._health[token.upstream].answered(now)
-        if token.over:
+            self._health[token.upstream].answered(now, waited)
+        if fetch.over:
             return
         if said.rcode in (NOERROR, NXDOMAIN):
-            self._over(token)
-            self._learn(token, said, now)
+            self._over(fetch)
+            self._learn(fetch, said, now)
         else:
             self._lost(token, now, said)
 
-    def _lost(self, fetch: Fetch, now: float, said: Said | None) -> None:
+    def _lost(self, attempt: Attempt, now: float, said: Said | None) -> None:
         """A try came to nothing: the next one, or the end."""
-        health = self._health[fetch.upstream]
+        fetch, health = attempt.fetch, self._health[attempt.upstream]
         if said is None or said.rcode == CLOSED:
-            health.close(fetch.flow)
-            if health.failed(fetch.level):
-                self._check(fetch.upstream)
+            health.close(attempt.flow)
+            if health.failed(attempt.timeout):
+                self._check(attempt.upstream)
         fetch.tries += 1
         others = self._zones.of(fetch.question)
         if said is None or len(others) > 1:
@@ -258,7 +267,7 @@ class Cache:
 
     def _check_over(self, upstream: int) -> None:
         if self._health[upstream].checking:
-            self._health[upstream].failed(0)
+            self._health[upstream].failed(0.0)
             self._check(upstream)
 
     # -- answers ----------------------------------------------------------------------------

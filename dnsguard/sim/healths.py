@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from dnsguard.sim.told import Flow
 
-UNBOUND_TRIES = (0.376, 0.752, 1.504, 3.008, 6.016)  # UNKNOWN_SERVER_NICENESS, doubled every time
-UNBOUND_TIMEOUT_MAX = 120.0  # RTT_MAX_TIMEOUT
-UNBOUND_LEVEL_MAX = 9  # 0.376 s, doubled so often, is more than that
+UNBOUND_UNKNOWN = 0.376  # UNKNOWN_SERVER_NICENESS
+UNBOUND_TIMEOUT_MIN, UNBOUND_TIMEOUT_MAX = 0.05, 120.0  # RTT_MIN_TIMEOUT, RTT_MAX_TIMEOUT
+UNBOUND_PROBE = 12.0  # PROBE_MAXRTO
 COREDNS_EXPIRE = 10.0  # seconds for which forward keeps an idle socket
 
 
@@ -21,7 +21,6 @@ class Indifferent:
     """Asks again every time."""
 
     checking = False
-    level = 0
 
     def usable(self, now: float) -> bool:
         return True
@@ -35,11 +34,11 @@ class Indifferent:
     def asked(self, now: float) -> None:
         pass
 
-    def answered(self, now: float) -> None:
-        pass
+    def answered(self, now: float, seconds: float) -> None:
+        """Note that a try, or a check, was answered after so many seconds."""
 
-    def failed(self, level: int) -> bool:
-        """Note that a try begun at this level failed; True if health checks begin."""
+    def failed(self, timeout: float) -> bool:
+        """Note that a try with this time-out failed; True if health checks begin."""
         return False
 
     def pause(self) -> float:
@@ -79,11 +78,11 @@ class CoreDnsHealth(Indifferent):
     def tries(self, tries: Sequence[float], upstreams: int) -> int:
         return 1 if self._fails > 2 else len(tries)
 
-    def answered(self, now: float) -> None:
+    def answered(self, now: float, seconds: float) -> None:
         self.checking = False
         self._fails = 0
 
-    def failed(self, level: int) -> bool:
+    def failed(self, timeout: float) -> bool:
         if not self.checking:
             self.checking = True
             return True
@@ -95,35 +94,56 @@ class CoreDnsHealth(Indifferent):
 
 
 class UnboundHealth(Indifferent):
-    """infra-cache: the time-out doubles; from 12 s on only one question at a time tries it.
+    """infra-cache and util/rtt.c: the time-out follows the round trip, and doubles with each loss.
 
-    When the next one may is counted in whole seconds, and there is one to spare: `infra_host` adds
-    1.999 s to the time-out of the one that tries, and cuts the fraction off.
+    From 12 s on, where that is four times what the round trips would have it, only one question at
+    a time tries the server. When the next one may is counted in whole seconds, and there is one to
+    spare: `infra_host` adds 1.999 s to the time-out of the one that tries, and cuts the fraction
+    off.
     """
 
     def __init__(self) -> None:
-        self.level = 0
+        self._forget()
         self._probe_at = 0
 
+    def _forget(self) -> None:
+        self._smoothed, self._deviation = 0.0, UNBOUND_UNKNOWN / 4
+        self._timeout = UNBOUND_UNKNOWN
+
+    def _usual(self) -> float:
+        """The time-out that the round trips would have."""
+        usual = self._smoothed + 4 * self._deviation
+        return min(max(usual, UNBOUND_TIMEOUT_MIN), UNBOUND_TIMEOUT_MAX)
+
+    def _probing(self) -> bool:
+        return self._timeout >= UNBOUND_PROBE and 4 * self._usual() <= self._timeout
+
     def usable(self, now: float) -> bool:
-        return self.level < len(UNBOUND_TRIES) or math.floor(now) >= self._probe_at
+        return not self._probing() or math.floor(now) >= self._probe_at
 
     def patience(self, tries: Sequence[float], turn: int) -> float:
-        return min(UNBOUND_TRIES[0] * 2.0**self.level, UNBOUND_TIMEOUT_MAX)
+        return self._timeout
 
     def tries(self, tries: Sequence[float], upstreams: int) -> int:
-        return len(tries) * upstreams if self.level < len(tries) else 1
+        return 1 if self._probing() else len(tries) * upstreams
 
     def asked(self, now: float) -> None:
-        if self.level >= len(UNBOUND_TRIES):
-            self._probe_at = math.floor(now) + int(self.patience((), 0) + 1.999)
+        if self._probing():
+            self._probe_at = math.floor(now) + int(self._timeout + 1.999)
 
-    def answered(self, now: float) -> None:
-        self.level = 0
+    def answered(self, now: float, seconds: float) -> None:
+        if self._timeout >= UNBOUND_TIMEOUT_MAX:
+            self._forget()
+        off = seconds - self._smoothed
+        self._smoothed += off / 8
+        self._deviation += (abs(off) - self._deviation) / 4
+        self._timeout = self._usual()
+        self._probe_at = 0
 
-    def failed(self, level: int) -> bool:
-        if level == self.level < UNBOUND_LEVEL_MAX:  # what got lost together is one loss
-            self.level += 1
+    def failed(self, timeout: float) -> bool:
+        # What got lost together is one loss; what was asked before an answer came is none.
+        if timeout <= self._timeout <= 2 * timeout:
+            self._timeout = min(2 * timeout, UNBOUND_TIMEOUT_MAX)
         return False
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dnsguard.sim.caches import STALE_TTL, Caching
-from dnsguard.sim.healths import UNBOUND_TRIES
+from dnsguard.sim.healths import UNBOUND_UNKNOWN
 
 STALE_SECONDS = 259_200.0  # three days, RFC 8767 section 5's longest
 
@@ -51,21 +51,21 @@ SERVERS = {
             health="coredns",
         ),
         # RFC 8767 as Unbound has it: a client waits 1.8 s, every time (since 1.22 not within 5 s of
-        # a failure). A server that is silent is tried with doubling time-outs from 0.376 s; from
-        # 12 s on only one question at a time is spent on it, and all others fail, which is stale,
-        # at once. A question is sent five times (outbound-msg-retry), after an error at once; that
-        # nobody listens is not heard (recvfrom's errors are passed by). In its favour: such a
-        # server is never given up for the rest of infra-host-ttl (unbound#282). Left out: that the
-        # time-outs of a server that was well begin at its round trip, 50 ms at the least.
+        # a failure). A server that is silent is tried with doubling time-outs; from 12 s on only
+        # one question at a time is spent on it, and all others fail, which is stale, at once. A
+        # question is sent five times (outbound-msg-retry), after an error at once; that nobody
+        # listens is not heard (recvfrom's errors are passed by). In its favour: such a server is
+        # never given up for the rest of infra-host-ttl (unbound#282). Left out: that three lost
+        # questions of each kind (A, AAAA, other) are spent before only one at a time is.
         Caching(
             name="unbound",
             version="1.17.1, a model",
             settings="serve-expired, client-timeout 1800, reply-ttl 30",
-            tries=UNBOUND_TRIES,
+            tries=(UNBOUND_UNKNOWN,) * 5,  # but how long each waits is its health's affair
             stale_seconds=STALE_SECONDS,
             wait=1.8,
             health="unbound",
-            insists=len(UNBOUND_TRIES) - 1,
+            insists=4,
             deaf=True,
         ),
         _COREDNS,
