@@ -42,6 +42,7 @@ class Caching:
     version: str
     settings: str
     tries: tuple[float, ...]  # how long each try to get an answer waits
+    ttl_min: int = 0  # for how long an answer is kept at the least
     positive_max: int = 86400
     negative_max: int = 3600
     cluster_positive_max: int = 86400  # in the cluster's own zone
@@ -51,6 +52,7 @@ class Caching:
     stale_seconds: float = 0.0
     stale_ttl: int = STALE_TTL
     wait: float | None = None  # before a stale answer; None: not at all, it comes at once
+    one_waits: bool = False  # while one client waits for a refresh the others do not
     recheck: float = 0.0  # after a failed refresh, before the next
     prefer_positive: bool = False
     health: Literal["none", "coredns", "unbound"] = "none"
@@ -132,7 +134,7 @@ class Cache:
             if now >= kept.retry_at and question not in self._fetches:
                 self._fetch(question, now)
             return _remembered(kept, now)
-        if now < kept.retry_at:
+        if now < kept.retry_at or (how.one_waits and question in self._fetches):
             return _remembered(kept, now)
         answer = self._wait(question, token, now)
         if answer is None:
@@ -287,7 +289,7 @@ class Cache:
             most = how.cluster_positive_max if cluster else how.positive_max
         else:
             most = how.cluster_negative_max if cluster else how.negative_max
-        ttl = min(said.ttl, most)
+        ttl = min(max(said.ttl, how.ttl_min), most)
         if ttl > 0:
             self._kept[question] = Kept(said, now, ttl, how.stale_seconds)
         self._broken.pop(question, None)

@@ -15,15 +15,18 @@ STALE_SECONDS = 259_200.0  # three days, RFC 8767 section 5's longest
 
 # CoreDNS's cache and forward plugins. forward waits 2 s (read_timeout) until 5 s are over, and asks
 # once when a server is known to be down; checks take 1 s and come every 0.5 s. cache: at most an
-# hour, negatives half of it, SERVFAIL 5 s. In its favour: a question that several clients have at
-# once goes upstream once in every mode with serve_stale (since 1.14.3 refreshes do), a closed port
-# is found out without a spin. Its negative and positive caches are one here, which is what a
-# refresh in the background makes of them (it removes the negative entry).
+# hour, negatives half of it, everything for 5 s at the least (MinimalDefaultTTL), SERVFAIL 5 s. Of
+# those who verify only the first waits, and with a pause after failures nobody does while it lasts
+# (item.beginRefresh). In its favour: a question that several clients have at once goes upstream
+# once in every mode with serve_stale (since 1.14.3 refreshes do), a closed port is found out
+# without a spin. Its negative and positive caches are one here, which is what a refresh in the
+# background makes of them (it removes the negative entry).
 _COREDNS = Caching(
     name="coredns-immediate",
     version="1.14.7, a model",
     settings=f"serve_stale 72h immediate {STALE_TTL}s 5s",
     tries=(2.0, 2.0, 2.0),
+    ttl_min=5,
     positive_max=3600,
     negative_max=1800,
     cluster_positive_max=3600,
@@ -43,6 +46,7 @@ SERVERS = {
             version="1.26.7, a model",
             settings="as shipped with Kubernetes: cache 30, denial 5 in the cluster, no stale",
             tries=(2.0, 2.0, 2.0),
+            ttl_min=5,
             positive_max=30,
             negative_max=30,
             cluster_positive_max=30,
@@ -74,12 +78,14 @@ SERVERS = {
             name="coredns-verify",
             settings=f"serve_stale 72h verify 1800ms {STALE_TTL}s 5s",
             wait=1.8,
+            one_waits=True,
         ),
         replace(
             _COREDNS,
             name="coredns-prefer-positive",
             settings=f"serve_stale 72h verify 1800ms {STALE_TTL}s 5s, prefer_positive",
             wait=1.8,
+            one_waits=True,
             prefer_positive=True,
         ),
         # dnsmasq: stale at once; it repeats nothing itself and says nothing where it hears nothing

@@ -197,6 +197,32 @@ def test_what_comes_after_the_time_out_is_heard_by_nobody(name: str) -> None:
     assert stage.replies[1][1][1] == GOOD.addresses
 
 
+def test_of_those_who_verify_with_coredns_only_the_first_waits() -> None:
+    stage, cache = expired("coredns-verify")
+    assert ask(stage, cache, 1) is None
+    for token in (2, 3):
+        answer = ask(stage, cache, token)
+        assert answer is not None
+        assert answer[1:3] == (GOOD.addresses, "stale")
+    assert len(stage.sent) == 2
+    stage.advance(42.0)
+    assert stage.replies[1][0] == pytest.approx(41.8)
+
+
+@pytest.mark.parametrize("said", [Said(0, GOOD.addresses, 1), Said(3, (), 1)])
+@pytest.mark.parametrize("name", ["coredns-immediate", "node-cache"])
+def test_coredns_keeps_everything_for_five_seconds(name: str, said: Said) -> None:
+    stage, cache = begin(name)
+    learn(stage, cache, said)
+    stage.advance(4.9)
+    answer = ask(stage, cache, 1)
+    assert answer is not None
+    assert answer[2] == "hit"
+    stage.advance(5.1)
+    answer = ask(stage, cache, 2)
+    assert answer is None or answer[2] == "stale"
+
+
 def test_unbound_forgets_the_round_trips_of_a_server_that_was_given_up() -> None:
     health = UnboundHealth()
     while health.patience((), 0) < UNBOUND_TIMEOUT_MAX:
