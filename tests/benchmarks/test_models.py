@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import models
-from dnsguard.sim.result import Latency, Numbers
+from dnsguard.sim.result import Kind, Latency, Numbers, SystemRun
 from tests.bench.outage_scenarios import LONG, scenario
 
 
@@ -62,6 +62,17 @@ def test_the_scenario_is_the_one_that_was_run_behind_a_warm_up(tmp_path: Path) -
     assert load == pytest.approx(29 * models.WARM_LOOKUPS)
     # One instance of ten, 20 of 100 look-ups a second, names that run out 60 times as often.
     assert found.upstreams[0].capacity == pytest.approx(1000 / 10 * 0.2 * 60)
+
+
+def test_all_phases_together_are_a_stretch_without_the_warm_up() -> None:
+    phases = {
+        models.WARMING: Numbers(known=500, known_right=500),
+        "well": Numbers(known=100, known_right=100),
+        "ill": Numbers(known=300, known_right=60),
+    }
+    run = SystemRun("unbound", Kind.MODEL, "", {}, Numbers(), phases, (), 1.0, None, None, 0, 0)
+    assert models.stretch(run, models.WHOLE).survival == pytest.approx(0.4)
+    assert models.stretch(run, "ill").survival == pytest.approx(0.2)
 
 
 def test_every_model_has_its_server() -> None:
