@@ -37,9 +37,11 @@ help: ## this list
 run: $(RUN) ## the demo: an outage, with and without dnsguard (ARGS=--once ends after it)
 	@$(BIN)/dnsguard demo $(ARGS)
 
+# Core's tests know no clock and no socket, so they share the processors; the others wait for real
+# things, which have them to themselves.
 test: $(DEV) ## all tests; core also by itself, every branch covered by its own tests
 	@echo "core, from its own tests, every branch:"
-	@$(BIN)/python -m pytest -q tests/core --cov --cov-fail-under=100
+	@$(BIN)/python -m pytest -q -n auto tests/core --cov --cov-fail-under=100
 	@echo
 	@echo "everything else:"
 	@$(BIN)/python -m pytest -q --ignore=tests/core
