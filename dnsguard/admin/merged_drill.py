@@ -69,10 +69,12 @@ class Part:
 
     async def end(self) -> None:
         """Have it end if it has not, and hear its report."""
-        if not self.over.done():
-            self._talk.say("drill.report", {"marks": True})
-            await asyncio.wait((self.over,))
-        self._talk.close()
+        try:
+            if not self.over.done():
+                self._talk.say("drill.report", {"marks": True})
+                await asyncio.wait((self.over,))
+        finally:
+            self._talk.close()
 
     @property
     def facts(self) -> Facts:
@@ -128,9 +130,15 @@ async def _begin_all(group: Group, given: Mapping[str, Any]) -> Sequence[Part]:
             f"worker {absent[0]} does not serve at present, and a drill is for all: try again"
         )
     plan = {**given, "salt": random.SystemRandom().getrandbits(32), "marks": True}
-    begun = await asyncio.gather(
-        *(Part.begin(n, group.directory(n), plan) for n in numbers), return_exceptions=True
-    )
+    asked = [asyncio.ensure_future(Part.begin(n, group.directory(n), plan)) for n in numbers]
+    try:
+        begun = await asyncio.gather(*asked, return_exceptions=True)
+    except asyncio.CancelledError:
+        # Whoever wanted it is gone. Who was still being asked has been hung up on; the others have
+        # begun, and would go on by themselves for as long as was asked for.
+        has_begun = [one for one in asked if not one.cancelled() and one.exception() is None]
+        await asyncio.gather(*(one.result().end() for one in has_begun))
+        raise
     parts = [part for part in begun if isinstance(part, Part)]
     refused = [error for error in begun if isinstance(error, BaseException)]
     if refused:

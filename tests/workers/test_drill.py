@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import signal
 from array import array
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dnsguard.admin.control import Arguments
 from dnsguard.admin.drill_verbs import GONE
-from dnsguard.admin.merged_drill import SUMS, Part, merged_report
+from dnsguard.admin.merged_drill import SUMS, Part, merged_drill_verbs, merged_report
+from dnsguard.admin.merged_verbs import Group
+from dnsguard.admin.socket_file import NAME
 from dnsguard.cli import status
 from dnsguard.cli.drill import lines
 from dnsguard.cli.instance import reach
@@ -103,6 +107,44 @@ async def test_ctrl_c_and_a_lost_connection_end_it_in_both(tmp_path: Path) -> No
         process.kill()
         await process.wait()
         await running.said(GONE, 4)
+
+
+@on_a_loop
+async def test_who_is_gone_before_all_have_begun_ends_it_in_those_that_have(tmp_path: Path) -> None:
+    said: list[str] = []
+    begun, hung_up = asyncio.Event(), asyncio.Event()
+
+    async def prompt(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            said.append(json.loads(line)["verb"])
+            key = "running" if said[-1] == "drill" else "report"
+            writer.write(json.dumps({"item": {key: told()}}).encode() + b"\n")
+            begun.set()
+        hung_up.set()
+        writer.close()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    group = Group(2, lambda: (1, 2), lambda: (1, 2), lambda number: str(tmp_path / str(number)))
+    plan = {"zone": "test", "kind": "silent", "lasts": 3600.0, "fraction": 1.0, "abort_above": 0.5}
+    drill = merged_drill_verbs(group)["drill"].run(Arguments("drill", plan))
+    assert isinstance(drill, AsyncGenerator)
+    with contextlib.ExitStack() as undo:
+        for number, worker in enumerate((prompt, mute), 1):
+            (tmp_path / str(number)).mkdir()
+            server = await asyncio.start_unix_server(worker, tmp_path / str(number) / NAME)
+            undo.callback(server.close)
+        async with asyncio.timeout(10):
+            first = asyncio.ensure_future(anext(drill))
+            await begun.wait()
+            await asyncio.sleep(0.05)  # until it is heard; before that it is hung up on as well
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            await hung_up.wait()
+    assert said[0] == "drill"
 
 
 @pytest.mark.chaos
