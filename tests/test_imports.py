@@ -28,20 +28,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "core": {"errors"},
     "clock": {"errors"},
+    "offspring": set(),
     "logs": {"errors"},
     "message_text": {"core", "errors"},
     "config": {"core", "errors"},
     "net": BELOW_EDGES,
     "store": BELOW_EDGES,
     "admin": BELOW_EDGES | {"message_text"},
-    "kube": BELOW_EDGES,
-    "offspring": set(),
+    "kube": BELOW_EDGES | {"offspring"},
     "demo": BELOW_EDGES | {"config", "offspring"},
     "sim": {"core", "errors", "config"},  # virtual time only: no clock
-    "bench": BELOW_EDGES
-    | {"net", "offspring", "sim"},  # the generator shares the proxy's batched system calls
+    # The generator of bench shares the proxy's batched system calls.
+    "bench": BELOW_EDGES | {"net", "offspring", "sim"},
     "control_place": {"admin", "config", "errors", "logs", "store"},
-    "workers": {"admin", "config", "control_place", "errors", "logs"},
+    "workers": {"admin", "config", "control_place", "errors", "logs", "offspring"},
     "server": EDGES | BELOW_EDGES | {"config", "control_place", "logs", "message_text", "workers"},
     "cli": EDGES
     | BELOW_EDGES

@@ -8,9 +8,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-ROOT = str(Path(__file__).resolve().parents[2])
+from dnsguard import offspring
+
 PROGRAM = ("-P", "-m", "dnsguard.cli.resolver")
 PAUSE_FIRST, PAUSE_MAX = 0.5, 30.0  # between its deaths, doubling
 STEADY_SECONDS = 60.0  # of life after which a death counts as the first again
@@ -43,10 +43,9 @@ class Resolver:
             pause = min(max(pause * 2, PAUSE_FIRST), PAUSE_MAX)
 
     async def _start(self) -> asyncio.subprocess.Process:
-        path = os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH"))))
         return await asyncio.create_subprocess_exec(
             sys.executable, *PROGRAM, str(os.getpid()), *self._arguments,
-            stdin=asyncio.subprocess.DEVNULL, env=dict(os.environ, PYTHONPATH=path),
+            stdin=asyncio.subprocess.DEVNULL, env=offspring.environment(),
             process_group=0,  # a Ctrl-C is for the parent, which passes it on once
         )  # fmt: skip
 

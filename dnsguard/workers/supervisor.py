@@ -21,10 +21,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from time import monotonic
 
-from dnsguard import __version__, logs
+from dnsguard import __version__, logs, offspring
 from dnsguard.config import Address, Settings
 from dnsguard.errors import ConfigError, DnsguardError
 from dnsguard.logs import logger
@@ -141,13 +140,11 @@ class Supervisor:
         ours, theirs = pair()
         orders = Orders(worker.number, self.meeting, self._settings, self._resolvers)
         ours.send(packed(orders))
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         try:
             worker.process = subprocess.Popen(
                 [sys.executable, *WORKER, str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),),
-                env=dict(os.environ, PYTHONPATH=path),
+                env=offspring.environment(),
                 process_group=0,  # a Ctrl-C is for us, who pass it on once
             )  # fmt: skip
         except OSError as error:
